@@ -1,0 +1,1 @@
+"""An operator that serves language models with vLLM on Kubernetes."""
