@@ -1,0 +1,165 @@
+"""What was seen of a model in the cluster, and what is to be done about it.
+
+Facts on one side, intentions on the other: no client, no clock, no decisions in here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from vllm_operator.api import Status
+from vllm_operator.diagnose import Failure
+
+Manifest = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """One object of the model's namespace, by kind and name."""
+
+    api_version: str
+    kind: str
+    name: str
+
+
+class JobState(StrEnum):
+    """How far a Job has come; a Job has two ends."""
+
+    ABSENT = "absent"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a running pull said of itself: bytes, and bytes per second."""
+
+    bytes_done: int
+    bytes_total: int
+    bytes_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class JobSeen:
+    """A Job of the weights program. `answer` is its termination message, parsed, when it ended well."""
+
+    state: JobState = JobState.ABSENT
+    answer: Mapping[str, object] | None = None
+    answer_is_kept: bool = False  # the annotation holds it already
+    failure: Failure | None = None
+    progress: Progress | None = None
+    tries: int = 0  # pods that failed so far
+    owned: bool = False  # carries this model's ownerReference
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimSeen:
+    """A PersistentVolumeClaim: its phase (Pending, Bound, Lost) and capacity in bytes."""
+
+    phase: str
+    capacity_bytes: int | None = None
+    failure: Failure | None = None
+    owned: bool = False
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAnswer:
+    """What one pod's server said when it was asked."""
+
+    healthy: bool
+    served_models: tuple[str, ...] = ()
+    max_model_len: int | None = None
+    works: bool = False  # one real request went through the model
+    problem: str = ""  # why not, in a few words
+    kv_cache_tokens: int | None = None
+    adapters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PodSeen:
+    """A pod of the model's Deployment."""
+
+    name: str
+    wanted: str  # the annotation of the template that it came from
+    ready: bool  # by its readiness probe
+    terminating: bool = False
+    restarts: int = 0
+    started: bool = False  # the startup probe has passed
+    answer: ServerAnswer | None = None  # None: not asked (not running)
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentSeen:
+    """The model's Deployment as it lives."""
+
+    live: Manifest
+    wanted: str
+    template: Mapping[str, object] | None  # the pod template that the annotation keeps
+    replicas: int  # asked for
+    ready_replicas: int
+    updated_replicas: int
+    generation: int
+    observed_generation: int
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodesSeen:
+    """What the nodes that could run the model say of their accelerators (labels of GPU feature discovery)."""
+
+    memory_bytes: int | None = None
+    compute_capability: str | None = None
+    product: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Everything that one look at the cluster found."""
+
+    inspect: JobSeen = field(default_factory=JobSeen)
+    claim: ClaimSeen | None = None
+    pull: JobSeen = field(default_factory=JobSeen)
+    deployment: DeploymentSeen | None = None
+    live: Mapping[Ref, Manifest] = field(default_factory=dict)  # own objects that exist (Deployment, Service, ConfigMap)
+    strangers: tuple[Ref, ...] = ()  # objects with a name we need and another owner
+    pods: tuple[PodSeen, ...] = ()
+    nodes: NodesSeen = field(default_factory=NodesSeen)
+    stale: tuple[Ref, ...] = ()  # shared or own objects of this model that its plan no longer names
+    autoscaled: bool = False  # an autoscaler targets the VLLMModel or its Deployment
+    missing: tuple[str, ...] = ()  # things that the spec names and the namespace lacks: "claim models"
+
+
+class EventType(StrEnum):
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An Event to tell, once per change."""
+
+    type: EventType
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do now. Executed in the order of the fields; nothing here means nothing is written."""
+
+    status: Status
+    create: tuple[Manifest, ...] = ()  # shared objects: POST, "already exists" is fine
+    own: tuple[Ref, ...] = ()  # shared objects that must get this model's ownerReference
+    annotate: Mapping[Ref, Mapping[str, str]] = field(default_factory=dict)
+    apply: tuple[Manifest, ...] = ()  # own objects: server-side apply of the whole
+    delete: tuple[Ref, ...] = ()  # own or solely owned objects (a failed Job that is to run again)
+    release: tuple[Ref, ...] = ()  # shared objects that this model stops using
+    events: tuple[Event, ...] = ()
+    look_again_after: float | None = None  # seconds
+    decided_at: datetime | None = None
