@@ -1,0 +1,1 @@
+"""The main job, end to end, for everybody to see: `make demo`."""
