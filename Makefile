@@ -48,5 +48,6 @@ clean-cache:  ## remove the caches too (binaries, images, vLLM): the next run is
 
 .venv/installed: pyproject.toml
 	@echo "installing the Python packages into .venv (about a minute the first time)"
-	@$(PYTHON) -m venv .venv && $(PY) -m pip install -q --disable-pip-version-check -e '.[dev]'
+	@$(PYTHON) -m venv .venv && $(PY) -m pip install -q --disable-pip-version-check uv
+	@.venv/bin/uv pip install -q --python $(PY) -e '.[dev]' || $(PY) -m pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
