@@ -1,0 +1,300 @@
+"""The keyed queue: one run per key at a time, nothing lost, nothing hot."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from vllm_operator.queue import EVENT_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS, Key, Queue, Schedule
+
+A, B, C = Key("team", "a"), Key("team", "b"), Key("team", "c")
+NUMBERS = st.integers(0, 4)
+
+
+def a_schedule(spacing: float = 0.0) -> Schedule:
+    return Schedule(spacing=spacing, jitter=random.Random(1))
+
+
+def test_the_same_key_asked_for_twice_runs_once() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0.0)
+    schedule.add(A, 0.0)
+
+    assert schedule.take(0.0) == A
+    assert schedule.take(0.0) is None
+
+
+def test_a_key_that_runs_is_not_given_out_a_second_time() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0.0)
+    schedule.take(0.0)
+    schedule.add(A, 1.0)
+
+    assert schedule.take(1.0) is None
+
+
+def test_an_event_during_a_run_brings_another_run() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0.0)
+    schedule.take(0.0)
+    schedule.add(A, 1.0)
+    schedule.finished(A, 2.0, again_after=None)
+
+    assert schedule.take(2.0) == A
+
+
+def test_the_key_that_waited_longest_comes_first() -> None:
+    schedule = a_schedule()
+    schedule.add(B, 1.0)
+    schedule.add(A, 0.0)
+
+    assert [schedule.take(2.0), schedule.take(2.0)] == [A, B]
+
+
+def test_a_deadline_is_kept_and_an_event_comes_before_it() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0.0)
+    schedule.take(0.0)
+    schedule.finished(A, 0.0, again_after=10.0)
+
+    assert schedule.take(9.9) is None
+    schedule.add(A, 5.0)
+    assert schedule.take(5.0) == A
+    schedule.finished(A, 5.0, again_after=None)
+    assert schedule.take(100.0) is None, "the old deadline went with the run that came before it"
+
+
+def test_a_deadline_set_during_the_run_is_not_lost() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0.0)
+    schedule.take(0.0)
+    schedule.add_at(A, 3.0)
+    assert schedule.next_due() is None
+    schedule.finished(A, 1.0, again_after=60.0)
+
+    assert schedule.next_due() == 3.0
+
+
+def test_a_storm_of_events_is_spaced() -> None:
+    schedule = a_schedule(spacing=0.5)
+    runs = 0
+    for tick in range(200):  # ten seconds of an event every 50 ms
+        now = tick * 0.05
+        schedule.add(A, now)
+        if schedule.take(now) == A:
+            runs += 1
+            schedule.finished(A, now, again_after=None)
+
+    assert 19 <= runs <= 21
+
+
+def test_errors_back_off_from_half_a_second_to_five_minutes_with_jitter() -> None:
+    schedule = a_schedule()
+    delays, now = [], 0.0
+    schedule.add(A, now)
+    for _ in range(14):
+        assert schedule.take(now) == A
+        delays.append(schedule.failed(A, now))
+        now += delays[-1]
+
+    assert 0.25 <= delays[0] <= 0.5
+    assert 0.5 <= delays[1] <= 1.0
+    assert all(LONGEST_BACKOFF_SECONDS / 2 <= delay <= LONGEST_BACKOFF_SECONDS for delay in delays[-3:])
+    assert len(set(delays[-3:])) == 3, "jitter keeps many failing keys apart"
+
+
+def test_a_success_ends_the_back_off() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0.0)
+    now = 0.0
+    for _ in range(8):
+        schedule.take(now)
+        now += schedule.failed(A, now)
+    schedule.take(now)
+    schedule.finished(A, now, again_after=None)
+    schedule.add(A, now)
+    schedule.take(now)
+
+    assert schedule.failed(A, now) <= 0.5
+
+
+def test_a_correction_is_not_made_to_wait_for_the_whole_back_off() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0.0)
+    now = 0.0
+    for _ in range(12):
+        schedule.take(now)
+        now += schedule.failed(A, now)
+    schedule.take(now)
+    schedule.failed(A, now)
+    schedule.add(A, now + 1.0)
+
+    due = schedule.next_due()
+    assert due is not None
+    assert due <= now + EVENT_BACKOFF_SECONDS
+
+
+def test_a_model_that_is_gone_is_forgotten_and_can_come_back() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0.0)
+    schedule.take(0.0)
+    schedule.forget(A)
+    schedule.finished(A, 0.0, again_after=10.0)
+    assert (schedule.next_due(), len(schedule), schedule._entries) == (None, 0, {})
+
+    schedule.add(A, 1.0)
+    assert schedule.take(1.0) == A
+
+
+def test_the_longest_wait_is_that_of_the_most_overdue_key() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0.0)
+    schedule.add(B, 3.0)
+    schedule.add_at(C, 100.0)
+
+    assert schedule.longest_wait(10.0) == 10.0
+    schedule.take(10.0)
+    assert schedule.longest_wait(11.0) == 8.0
+
+
+class WhatTheSchedulePromises(RuleBasedStateMachine):
+    """No event is lost (each is followed by a start), and no key runs twice at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.schedule, self.now = a_schedule(spacing=0.3), 0.0
+        self.owed: set[Key] = set()
+        self.running: set[Key] = set()
+
+    def tick(self, number: int, seconds: float = 0.1) -> Key:
+        self.now += seconds
+        return Key("team", str(number))
+
+    @rule(number=NUMBERS)
+    def event(self, number: int) -> None:
+        key = self.tick(number)
+        self.schedule.add(key, self.now)
+        self.owed.add(key)
+
+    @rule(number=NUMBERS)
+    def deadline(self, number: int) -> None:
+        self.schedule.add_at(self.tick(number), self.now + number)
+
+    @rule()
+    def start(self) -> None:
+        key = self.schedule.take(self.now)
+        if key is not None:
+            assert key not in self.running
+            self.running.add(key)
+            self.owed.discard(key)
+
+    @rule(number=NUMBERS, how=st.sampled_from(["well", "badly", "gone"]))
+    def end(self, number: int, how: str) -> None:
+        key = self.tick(number)
+        if key not in self.running:
+            return
+        self.running.discard(key)
+        if how == "badly":
+            self.schedule.failed(key, self.now)
+            return
+        if how == "gone":
+            self.schedule.forget(key)
+        self.schedule.finished(key, self.now, again_after=None)
+
+    def teardown(self) -> None:
+        for _ in range(60):
+            for key in list(self.running):
+                self.end(int(key.name), "well")
+            self.tick(0, 400.0)
+            self.start()
+        assert not self.owed
+        assert self.schedule.next_due() is None
+
+
+WhatTheSchedulePromises.TestCase.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestWhatTheSchedulePromises = WhatTheSchedulePromises.TestCase
+
+
+async def test_a_storm_over_many_keys_keeps_the_bounds_and_ends_at_rest() -> None:
+    active: Counter[Key] = Counter()
+    most_side_by_side, runs = 0, Counter[Key]()
+    chance = random.Random(2)
+
+    async def work(key: Key) -> float | None:
+        nonlocal most_side_by_side
+        active[key] += 1
+        assert active[key] == 1, "one run per key at a time"
+        most_side_by_side = max(most_side_by_side, active.total())
+        await asyncio.sleep(chance.random() / 500)
+        active[key] -= 1
+        runs[key] += 1
+        return None
+
+    queue = Queue(work, concurrency=8, schedule=a_schedule())
+    runner = asyncio.create_task(queue.run())
+    keys = [Key("team", f"m{i}") for i in range(50)]
+    async with asyncio.timeout(20):
+        for _ in range(40):
+            for key in chance.sample(keys, 25):
+                queue.add(key)
+            await asyncio.sleep(0.002)
+        for _ in range(2000):
+            if not len(queue):
+                break
+            await asyncio.sleep(0.005)
+    runner.cancel()
+    await asyncio.gather(runner, return_exceptions=True)
+
+    assert set(runs) == set(keys)
+    assert most_side_by_side == 8
+
+
+async def test_a_key_that_fails_or_hangs_does_not_hold_up_the_others() -> None:
+    done = asyncio.Event()
+
+    async def work(key: Key) -> float | None:
+        if key == A:
+            raise ValueError("a bad model")
+        if key == B:
+            await asyncio.sleep(60)
+        done.set()
+        return None
+
+    queue = Queue(work, concurrency=2, schedule=a_schedule(), run_limit=0.05)
+    runner = asyncio.create_task(queue.run())
+    for key in (A, B, C):
+        queue.add(key)
+    async with asyncio.timeout(5):
+        await done.wait()
+    runner.cancel()
+    await asyncio.gather(runner, return_exceptions=True)
+
+    assert runner.cancelled()
+
+
+async def test_a_deadline_runs_the_key_again() -> None:
+    runs = 0
+    twice = asyncio.Event()
+
+    async def work(key: Key) -> float | None:
+        nonlocal runs
+        runs += 1
+        if runs == 2:
+            twice.set()
+            return None
+        return 0.01
+
+    queue = Queue(work, schedule=a_schedule())
+    runner = asyncio.create_task(queue.run())
+    queue.add(A)
+    async with asyncio.timeout(5):
+        await twice.wait()
+    runner.cancel()
+    await asyncio.gather(runner, return_exceptions=True)
+
+    assert runs == 2
