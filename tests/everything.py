@@ -82,7 +82,9 @@ def static(total: Sum) -> None:
             say(output)
             total.add(name, process.returncode, "")
     bad = [name for name, process in running if process.returncode != 0]
-    say(f"── lint, types, import contracts: {'FAILED: ' + ', '.join(bad) if bad else 'ok'}, {time.monotonic() - begun:.0f} s")
+    say(
+        f"── lint, types, import contracts: {'FAILED: ' + ', '.join(bad) if bad else 'ok'}, {time.monotonic() - begun:.0f} s"
+    )
 
 
 def _start(*words: str) -> subprocess.Popen[str]:
@@ -112,7 +114,9 @@ def everything(total: Sum) -> None:
         off_node = ("-n2", "--dist=loadfile", "-m", "(weights or vllm) and not cluster")
         phase(total, "weights program and vLLM's own parser", *pytest(*off_node), minutes=20)
         again = ("--reruns=1", "--reruns-delay=5")
-        phase(total, "on the node", *pytest("-n4", "--dist=loadfile", *again, "-m", "cluster and not alone"), minutes=30)
+        phase(
+            total, "on the node", *pytest("-n4", "--dist=loadfile", *again, "-m", "cluster and not alone"), minutes=30
+        )
         phase(total, "on the node, alone", *pytest(*again, "-m", "cluster and alone"), minutes=15)
     finally:
         if node.poll() is None:
@@ -136,7 +140,9 @@ def _wait_for(total: Sum, node: subprocess.Popen[bytes]) -> None:
 
 
 def _output(*words: str) -> str:
-    return subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.strip().splitlines()[-1]
+    return (
+        subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.strip().splitlines()[-1]
+    )
 
 
 def main(words: list[str]) -> int:

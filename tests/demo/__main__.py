@@ -38,7 +38,9 @@ def wait_until_ready(names: tuple[str, ...]) -> None:
         ready = 0
         for model in json.loads(kubectl("-n", "demo", "get", "vllmmodels", *names, "-o", "json"))["items"]:
             name, conditions = model["metadata"]["name"], model.get("status", {}).get("conditions", [])
-            condition = next((c for c in conditions if c["type"] == "Ready"), {"status": "Unknown", "reason": "Pending"})
+            condition = next(
+                (c for c in conditions if c["type"] == "Ready"), {"status": "Unknown", "reason": "Pending"}
+            )
             line = f"  {name}: {condition.get('reason')}: {condition.get('message', '')}".rstrip(": ")
             if said.get(name) != line:
                 say(line)

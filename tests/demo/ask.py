@@ -32,7 +32,9 @@ def api_server() -> Iterator[str]:
 
 def client_of(api: str, namespace: str, name: str) -> OpenAI:
     """An OpenAI client whose requests go to the model's Service."""
-    return OpenAI(base_url=f"{api}/api/v1/namespaces/{namespace}/services/{name}:http/proxy/v1", api_key="none", timeout=120)
+    return OpenAI(
+        base_url=f"{api}/api/v1/namespaces/{namespace}/services/{name}:http/proxy/v1", api_key="none", timeout=120
+    )
 
 
 def similarities(client: OpenAI, model: str) -> tuple[float, float]:

@@ -37,13 +37,25 @@ def install_operator(images: dict[str, str], extra_values: dict[str, object]) ->
         "image": {"repository": repository, "tag": tag},
         "settings": {
             "hub": {"endpoint": "http://hub.hub.svc"},
-            "images": {"weights": images["weights"], "server": {"cpu": images["vllm-cpu"], "nvidia": images["vllm-cpu"]}},
+            "images": {
+                "weights": images["weights"],
+                "server": {"cpu": images["vllm-cpu"], "nvidia": images["vllm-cpu"]},
+            },
+            "policy": {"allowedImages": ["vllm-operator.local/"]},
         },
         **extra_values,
     }
     with step(f"installing the operator by helm (namespace {OPERATOR_NAMESPACE})"):
         chart = ROOT / "charts" / "vllm-operator"
-        helm = ("upgrade", "--install", "vllm-operator", str(chart), "--namespace", OPERATOR_NAMESPACE, "--create-namespace")
+        helm = (
+            "upgrade",
+            "--install",
+            "vllm-operator",
+            str(chart),
+            "--namespace",
+            OPERATOR_NAMESPACE,
+            "--create-namespace",
+        )
         run(*tool("helm"), *helm, "--values", "-", "--wait", "--timeout", "180s", input=json.dumps(values))
 
 

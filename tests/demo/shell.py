@@ -41,7 +41,12 @@ def step(title: str) -> Iterator[None]:
 def run(*command: str | Path, input: str | None = None, check: bool = True, env: dict[str, str] | None = None) -> str:
     """A command's standard output. Raises StepFailed with the end of what it said when it fails (unless `check` is off)."""
     done = subprocess.run(
-        [str(word) for word in command], input=input, text=True, capture_output=True, cwd=ROOT, env={**os.environ, **(env or {})}
+        [str(word) for word in command],
+        input=input,
+        text=True,
+        capture_output=True,
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
     )
     if check and done.returncode != 0:
         said = (done.stdout + done.stderr)[-4000:]

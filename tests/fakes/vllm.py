@@ -105,7 +105,9 @@ class Routes(BaseHTTPRequestHandler):
             if self.path.endswith("chat/completions"):
                 message = {"role": "assistant", "content": "world"}
                 choice = {"index": 0, "message": message, "finish_reason": "length"}  # type: ignore[dict-item]
-            self._json(200, {"id": "cmpl-1", "object": "text_completion", "model": self.server.names[0], "choices": [choice]})
+            self._json(
+                200, {"id": "cmpl-1", "object": "text_completion", "model": self.server.names[0], "choices": [choice]}
+            )
         elif self.path == "/invocations":
             self.path = "/v1/embeddings" if pooling else "/v1/completions"
             self._generate(body)
@@ -128,7 +130,10 @@ class Routes(BaseHTTPRequestHandler):
         self.server.fault = kind
         self._json(200, {"fault": kind})
         if kind == "die":  # an engine that dies in service makes the API server end with code 0
-            print("ERROR 11-21 12:00:00 [core_client.py:600] Engine core proc EngineCore died unexpectedly, shutting down client.", flush=True)
+            print(
+                "ERROR 11-21 12:00:00 [core_client.py:600] Engine core proc EngineCore died unexpectedly, shutting down client.",
+                flush=True,
+            )
             threading.Timer(0.2, os._exit, (0,)).start()
 
     def _authorized(self) -> bool:

@@ -1,0 +1,143 @@
+"""What goes wrong with the real vLLM on the real node, from `kubectl apply` to the sentence in status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.e2e.world import Namespace, await_that
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+GO_ON = {"vllm-operator.dev/ignore-fit": "true"}  # the fit would say most of this before; here vLLM itself is to say it
+LORA = "vllm-operator/lora-rank-16"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One provoked failure: what is asked for, the reason, and words that the message or the remedy must hold."""
+
+    name: str
+    reason: str
+    says: str
+    spec: dict[str, Any] = field(default_factory=dict)
+    permanent: bool = True
+
+
+CRASHES = [
+    Case("max-len-over-config", "MaxModelLenTooLong", "2048", {"maxModelLen": 100000}),
+    Case(
+        "kv-cache-too-small",
+        "KVCacheTooSmall",
+        "maxModelLen",
+        {"maxModelLen": 2048, "kvCacheMemory": "256Ki", "env": []},
+    ),
+    Case("not-quantized", "QuantizationMismatch", "quantization", {"quantization": "awq"}),
+    Case("unknown-value", "InvalidArgument", "extraArgs", {"extraArgs": ["--tool-strict-level=nonsense"]}),
+    Case("heads", "TensorParallelInvalid", "tensorParallelSize", {"tensorParallelSize": 3}),
+    Case(
+        "unsupported-architecture", "UnsupportedArchitecture", "", {"model": "vllm-operator/unsupported-architecture"}
+    ),
+    Case("corrupt", "WeightsCorrupt", "", {"model": "vllm-operator/corrupt-weights"}),
+    Case("missing-shard", "WeightsMissing", "", {"model": "vllm-operator/missing-shard"}),
+    Case(
+        "lora-rank",
+        "AdapterRankTooHigh",
+        "maxLoRARank",
+        {"adapters": [{"name": "a", "source": LORA}], "maxLoRARank": 8},
+    ),
+    Case("host-memory", "HostOutOfMemory", "memory", {"resources": {"limits": {"memory": "400Mi"}}}, permanent=False),
+]
+
+
+@pytest.mark.parametrize("case", CRASHES, ids=lambda case: case.name)
+def test_a_crash_of_the_real_server_is_read_and_said(namespace: Namespace, case: Case) -> None:
+    namespace.apply_real(annotations=GO_ON, **case.spec)
+
+    failure = await_that(lambda: namespace.status().get("lastFailure", {}), lambda f: f, 240, "a failure")
+
+    assert failure["reason"] == case.reason, failure
+    assert case.says in failure["message"] + failure["remedy"]
+    assert failure["remedy"]
+    assert failure["pod"].startswith("m-")
+    ready = namespace.await_condition("Ready", "False", case.reason)
+    assert failure["message"][:40] in ready["message"]
+
+
+def test_a_permanent_crash_is_stopped_and_frees_the_gpu_until_the_spec_changes(namespace: Namespace) -> None:
+    namespace.apply_real(annotations=GO_ON, maxModelLen=100000)
+    namespace.await_condition("Stalled", "True", "MaxModelLenTooLong", seconds=240)
+    await_that(lambda: namespace.get("deployment", "m")["spec"]["replicas"], lambda n: n == 0, 60, "no replicas")
+    await_that(lambda: len(namespace.server_pods()), lambda n: n == 0, 90, "no pod")
+
+    namespace.patch("m", maxModelLen=512)
+
+    namespace.await_ready(seconds=240)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "says"),
+    [
+        ({"image": "vllm-operator.local/absent:1"}, "ImagePullFailed", "vllm-operator.local/absent:1"),
+        ({"accelerator": "nvidia", "tensorParallelSize": 16}, "Unschedulable", "nvidia.com/gpu"),
+        ({"pod": {"nodeSelector": {"zone": "moon"}}}, "Unschedulable", "node"),
+    ],
+    ids=["image", "gpus", "node-selector"],
+)
+def test_a_pod_that_cannot_start_is_explained(
+    namespace: Namespace, spec: dict[str, Any], reason: str, says: str
+) -> None:
+    namespace.apply_fake(annotations=GO_ON, **spec)
+
+    condition = namespace.await_condition("Ready", "False", reason, seconds=120)
+
+    assert says in condition["message"]
+
+
+def test_a_quota_that_is_used_up_is_said(namespace: Namespace) -> None:
+    namespace.apply_fake(replicas=0)
+    namespace.await_condition("WeightsReady", "True")
+    namespace.kubectl("create", "quota", "q", "--hard=pods=0")
+
+    namespace.kubectl("scale", "vllmmodel", "m", "--replicas=1")
+
+    condition = namespace.await_condition("Ready", "False", "QuotaExceeded", seconds=90)
+    assert "q" in condition["message"]
+
+
+def test_an_engine_killed_in_service_is_said_although_the_server_ends_with_code_zero(namespace: Namespace) -> None:
+    namespace.apply_real()
+    namespace.await_ready(seconds=240)
+    pod = namespace.server_pods()[0]["metadata"]["name"]
+    kill = (
+        "import os, signal\n"
+        "for pid in filter(str.isdigit, os.listdir('/proc')):\n"
+        "    if b'EngineCore' in open(f'/proc/{pid}/cmdline', 'rb').read(): os.kill(int(pid), signal.SIGKILL)\n"
+    )
+    namespace.kubectl("exec", pod, "--", "python3", "-c", kill)
+
+    failure = await_that(lambda: namespace.status().get("lastFailure", {}), lambda f: f, 120, "a failure")
+
+    assert failure["reason"] == "EngineDied"
+    namespace.await_ready(seconds=240)
+
+
+def test_custom_code_is_refused_before_anything_is_pulled(namespace: Namespace) -> None:
+    namespace.apply_fake(model="vllm-operator/custom-code")
+
+    condition = namespace.await_condition("Ready", "False", "TrustRemoteCodeRequired")
+
+    assert "trustRemoteCode" in condition["message"]
+    assert namespace.list("persistentvolumeclaims") == []
+
+
+def test_what_does_not_fit_is_said_with_numbers_before_a_gpu_or_a_volume_is_taken(namespace: Namespace) -> None:
+    namespace.apply_fake(model="vllm-operator/llama-70b-config", accelerator="nvidia-l4", maxModelLen=131072)
+
+    condition = namespace.await_condition("Fits", "False")
+
+    assert "GiB" in condition["message"]
+    assert namespace.status()["fit"]["remedies"]
+    assert namespace.list("persistentvolumeclaims,deployments") == []
+    assert namespace.condition("Stalled")["status"] == "True"

@@ -1,0 +1,76 @@
+"""The platform's policy, on the real API server: what the chart's ValidatingAdmissionPolicy refuses, and with which words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.demo.clusters import tool
+from tests.demo.shell import ROOT
+from tests.e2e.world import API_VERSION, Namespace, await_that, kubectl
+
+pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(200)]
+VALUES = {
+    "policy": {
+        "enabled": True,
+        "allowedModels": ["Qwen/", "hf://Qwen/"],
+        "allowedImages": ["registry.example.org/"],
+        "maxGPUs": 4,
+    },
+    "crds": {"enabled": False},
+    "replicas": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def policy() -> Iterator[None]:
+    """The policy alone, from the chart, under a release name of its own."""
+    words = (tool("helm")[0], "template", "policy-test", str(ROOT / "charts/vllm-operator"), "--namespace", "default")
+    done = subprocess.run(
+        [*words, "--values", "-", "--show-only", "templates/policy.yaml"],
+        input=json.dumps(VALUES),
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    kubectl("apply", "-f", "-", input=done.stdout)
+    yield
+    kubectl("delete", "-f", "-", "--wait=true", input=done.stdout)
+
+
+def attempt(namespace: Namespace, **spec: Any) -> str:
+    """What the API server says to a model: its refusal, or "created"."""
+    body = {"apiVersion": API_VERSION, "kind": "VLLMModel", "metadata": {"name": "m"}, "spec": spec}
+    return namespace.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(body), check=False)
+
+
+def test_the_policy_refuses_what_the_platform_does_not_want_and_says_what_it_allows(
+    policy: None, namespace: Namespace
+) -> None:
+    refused = await_that(
+        lambda: attempt(namespace, model="meta-llama/Llama-3.1-8B"), lambda said: "created" not in said, 60, "a refusal"
+    )
+
+    assert "spec.model meta-llama/Llama-3.1-8B is not allowed here" in refused
+    assert "Qwen/" in refused
+    assert "created" in attempt(namespace, model="Qwen/Qwen2.5-7B-Instruct")
+    assert "spec.image" in attempt(namespace, model="Qwen/Qwen2.5-7B-Instruct", image="docker.example.com/x:1")
+    assert "8 GPUs" in attempt(namespace, model="Qwen/Qwen2.5-7B-Instruct", tensorParallelSize=4, replicas=2)
+    assert "trust-remote-code=true" in attempt(namespace, model="Qwen/Qwen2.5-7B-Instruct", trustRemoteCode=True)
+
+
+def test_a_label_on_the_namespace_allows_remote_code(policy: None, namespace: Namespace) -> None:
+    kubectl("label", "namespace", namespace.name, "vllm-operator.dev/trust-remote-code=true")
+
+    said = await_that(
+        lambda: attempt(namespace, model="Qwen/Qwen2.5-7B-Instruct", trustRemoteCode=True),
+        lambda said: "created" in said,
+        60,
+        "permission",
+    )
+
+    assert "created" in said
