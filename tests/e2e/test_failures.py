@@ -133,7 +133,7 @@ def test_custom_code_is_refused_before_anything_is_pulled(namespace: Namespace) 
 
 
 def test_what_does_not_fit_is_said_with_numbers_before_a_gpu_or_a_volume_is_taken(namespace: Namespace) -> None:
-    namespace.apply_fake(model="vllm-operator/llama-70b-config", accelerator="nvidia-l4", maxModelLen=131072)
+    namespace.apply_fake(model="vllm-operator/wide-kv-cache", accelerator="nvidia-l4", maxModelLen=1048576)
 
     condition = namespace.await_condition("Fits", "False")
 
