@@ -41,7 +41,7 @@ def test_what_the_hub_refuses_is_said_before_a_volume_is_taken(
 
 
 def test_a_token_by_secret_reference_opens_a_gated_repository(namespace: Namespace) -> None:
-    namespace.kubectl("create", "secret", "generic", "hub-token", "--from-literal=token=hf_good")
+    namespace.kubectl("create", "secret", "generic", "hub-token", "--from-literal=token=hf_test")
 
     namespace.apply_fake(model="vllm-operator/gated", tokenSecretRef={"name": "hub-token", "key": "token"})
 
@@ -55,7 +55,7 @@ def test_a_missing_secret_is_named_and_awaited(namespace: Namespace) -> None:
     )
     assert "hub-token" in namespace.condition("Ready")["message"]
 
-    namespace.kubectl("create", "secret", "generic", "hub-token", "--from-literal=token=hf_good")
+    namespace.kubectl("create", "secret", "generic", "hub-token", "--from-literal=token=hf_test")
 
     namespace.await_ready(seconds=180)
 
