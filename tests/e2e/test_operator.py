@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.demo.install import install_operator
-from tests.e2e.world import OPERATOR_USER, Audit, Namespace, await_that, hub, kubectl
+from tests.e2e.world import OPERATOR_USER, Audit, Namespace, await_that, kubectl, slow_hub
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(400)]
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -25,15 +25,12 @@ def kill_operator() -> None:
 
 
 def test_an_operator_killed_between_weights_and_serving_goes_on_after_its_restart(namespace: Namespace) -> None:
-    hub("/_faults", {"repo": MINILM, "kind": "slow", "bytesPerSecond": 8_000_000})
-    try:
+    with slow_hub(MINILM, 8_000_000):
         namespace.apply_fake(model=MINILM, runner="pooling")
         await_that(
             lambda: namespace.status().get("weights", {}).get("percent", 0), lambda p: p > 0, 90, "a first percent"
         )
         kill_operator()
-    finally:
-        hub("/_faults", {"repo": MINILM, "kind": "none"})
 
     namespace.await_ready(seconds=180)
     assert len(namespace.list("jobs")) == 2

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.e2e.world import API_VERSION, TINY, Namespace, await_that, hub, kubectl
+from tests.e2e.world import API_VERSION, TINY, Namespace, await_that, kubectl, slow_hub
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
@@ -138,8 +138,7 @@ def test_a_claim_that_exists_is_read_and_never_written(namespace: Namespace) -> 
 
 def test_progress_is_shown_while_a_slow_hub_sends(namespace: Namespace) -> None:
     repo = "sentence-transformers/all-MiniLM-L6-v2"
-    hub("/_faults", {"repo": repo, "kind": "slow", "bytesPerSecond": 4_000_000})
-    try:
+    with slow_hub(repo, 4_000_000):
         namespace.apply_fake(model=repo, replicas=0, runner="pooling")
         percent = await_that(
             lambda: namespace.status().get("weights", {}).get("percent", 0),
@@ -149,19 +148,14 @@ def test_progress_is_shown_while_a_slow_hub_sends(namespace: Namespace) -> None:
         )
         assert 0 < percent < 100
         assert namespace.condition("WeightsReady")["reason"] == "Downloading"
-    finally:
-        hub("/_faults", {"repo": repo, "kind": "none"})
     namespace.await_condition("WeightsReady", "True", seconds=180)
 
 
 def test_a_killed_pull_is_taken_up_again(namespace: Namespace) -> None:
     repo = "sentence-transformers/all-MiniLM-L6-v2"
-    hub("/_faults", {"repo": repo, "kind": "slow", "bytesPerSecond": 4_000_000})
-    try:
+    with slow_hub(repo, 4_000_000):
         namespace.apply_fake(model=repo, replicas=0, runner="pooling")
         await_that(lambda: namespace.status().get("weights", {}).get("percent", 0), lambda p: p > 5, 90, "a first part")
         namespace.kubectl("delete", "pod", "-l", "vllm-operator.dev/job=pull", "--wait=false")
-    finally:
-        hub("/_faults", {"repo": repo, "kind": "none"})
 
     namespace.await_condition("WeightsReady", "True", seconds=180)

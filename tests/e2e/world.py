@@ -7,7 +7,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -145,22 +146,32 @@ class Namespace:
             fetch(f"http://{pod['status']['podIP']}:8000/_fault", {"kind": kind})
 
 
-def fetch(url: str, body: object = None) -> Any:
-    """GET, or POST of JSON; the parsed answer (None when empty)."""
+def fetch(url: str, body: object = None, method: str | None = None) -> Any:
+    """GET, or POST of JSON, or another method; the parsed answer (None when empty)."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"}, method=method)
     with urllib.request.urlopen(request, timeout=60) as answer:
         text = answer.read()
     return json.loads(text) if text else None
 
 
-def hub(path: str, body: object = None) -> Any:
+def hub(path: str, body: object = None, method: str | None = None) -> Any:
     """Asks the hub on the node."""
     service = json.loads(kubectl("-n", "hub", "get", "service", "hub", "-o", "json"))
     try:
-        return fetch(f"http://{service['spec']['clusterIP']}{path}", body)
+        return fetch(f"http://{service['spec']['clusterIP']}{path}", body, method)
     except urllib.error.HTTPError as error:
         raise AssertionError(f"the hub said {error.code} to {path}: {error.read()[:500]!r}") from error
+
+
+@contextmanager
+def slow_hub(repo: str, bytes_per_second: int) -> Iterator[None]:
+    """The hub sends the files of one repository slowly."""
+    hub("/_faults", {"repo": repo, "kind": "slow", "times": -1, "bytesPerSecond": bytes_per_second})
+    try:
+        yield
+    finally:
+        hub("/_faults", method="DELETE")
 
 
 class Audit:
