@@ -1,0 +1,51 @@
+"""The families of models the fit knows, from architectures.yaml: what config.json itself does not say."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+MULTI_HEAD_LATENT = frozenset(
+    {"deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm4_moe_lite", "glm_moe_dsa"}
+)
+"""Model types whose attention vLLM caches as one latent vector once `kv_lora_rank` is set (its is_deepseek_mla)."""
+
+NO_FLOAT16 = frozenset({"gemma2", "gemma3", "gemma3_text", "plamo2", "glm4"})
+"""Model types that vLLM refuses in float16 for numerical instability."""
+
+NEW_RUNNER_EXPERTS = frozenset({"DeepseekV2ForCausalLM", "GraniteMoeForCausalLM", "Qwen2MoeForCausalLM"})
+"""Mixture-of-experts architectures that run on vLLM 0.26's second model runner, as all plain decoders do."""
+
+
+class Window(BaseModel):
+    """Which layers slide when the config has a window but no layer_types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    every: int = 1
+    switch: str | None = None
+
+
+class Family(BaseModel):
+    """One model type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    mlp: Literal["gated", "plain", "none"]
+    tied: bool = False
+    defaults: Mapping[str, int] = {}
+    window: Window = Window()
+    positions: Literal["rotary", "learned", "alibi"] = "rotary"
+    two_ropes: bool = False
+    multi_query: bool = False
+    encoder: bool = False
+    gated_attention: bool = False
+    recurrent: Literal["mamba1", "mamba2", "conv"] | None = None
+
+
+@cache
+def families() -> Mapping[str, Family]:
+    """All known model types; read once."""
+    data = yaml.safe_load(files(__package__).joinpath("architectures.yaml").read_text("utf-8"))
+    return {name: Family.model_validate(entry) for name, entry in data.items()}

@@ -1,0 +1,68 @@
+"""The context length a model was made for, and the rows of its rotary table, as vLLM derives them."""
+
+from vllm_operator.fit.architectures import Family
+from vllm_operator.fit.fields import Fields
+
+KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "model_max_length",
+    "max_target_positions",
+    "max_sequence_length",
+    "max_seq_length",
+    "seq_len",
+)
+DEFAULT_LENGTH = 2048
+"""What vLLM assumes, with a warning, when the config names no length."""
+
+SCALED_ALREADY = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling", "default", "mrope", "")
+
+
+def longest_context(text: Fields, rules: Family, model_type: str) -> int:
+    """Tokens of vLLM's derived max_model_len, and so its default. Source: _get_and_verify_max_len.
+
+    The smallest of the keys counts; linear and dynamic rope scaling multiply it, yarn means factor × original length,
+    and longrope's default is the original length.
+    """
+    found = [value for key in KEYS if (value := text.whole(key)) is not None]
+    length = min(found) if found else rules.defaults.get("max_position_embeddings", DEFAULT_LENGTH)
+    length = text.whole("model_max_length") or length
+    scaling, kind, factor = _scaling(text)
+    if "gemma3" in model_type:
+        return length
+    if kind == "longrope":
+        return text.whole("original_max_position_embeddings") or length
+    original = scaling.whole("original_max_position_embeddings")
+    if kind == "yarn" and original:
+        return int(original * factor)
+    return length if kind in SCALED_ALREADY else int(length * factor)
+
+
+def rope_rows(text: Fields, rules: Family) -> int:
+    """Rows of the rotary table that every GPU keeps: positions of the config, not of max_model_len.
+
+    Measured: positions × factor for linear scaling, original × factor for yarn, two tables for Gemma 3.
+    """
+    if rules.positions != "rotary" or text.text("position_embedding_type") in ("nope", "alibi", "absolute"):
+        return 0
+    rows = text.whole("max_position_embeddings", "n_positions", "seq_length") or rules.defaults.get(
+        "max_position_embeddings", 0
+    )
+    scaling, kind, factor = _scaling(text)
+    second = rows if rules.two_ropes else 0
+    if kind == "linear":
+        return int(rows * factor) + second
+    if kind == "yarn":
+        return int((scaling.whole("original_max_position_embeddings") or rows) * factor)
+    return rows + second
+
+
+def _scaling(text: Fields) -> tuple[Fields, str, float]:
+    scaling = Fields(text.raw("rope_scaling"))
+    if "rope_scaling" not in text:
+        scaling = Fields(text.raw("rope_parameters"))
+        if "full_attention" in scaling:
+            scaling = Fields(scaling.raw("full_attention"))
+    return scaling, scaling.text("rope_type", "type"), scaling.number("factor") or 1.0

@@ -1,0 +1,140 @@
+"""The weight matrices of a model, from its shape: how large, how often, how they split, what can be quantized.
+
+Biases and norms are left out (under 0.1 %). Fused as vLLM fuses them (query/key/value, gate/up, all experts of a
+layer), since memory is handed out per fused tensor.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vllm_operator.fit.shape import Experts, Latent, ModelShape
+
+Place = Literal["layer", "embedding", "head", "vision"]
+Split = Literal["tensor", "expert", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """`copies` equal matrices of `elements` values; `rigid` of them are the same on every GPU (KV heads too few)."""
+
+    elements: int
+    copies: int
+    place: Place = "layer"
+    split: Split = "tensor"
+    linear: bool = True
+    experts: bool = False
+    kv_elements: int = 0
+    inputs: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.elements * self.copies
+
+    @property
+    def outputs(self) -> int:
+        return self.elements // self.inputs if self.inputs else 0
+
+
+def matrices(shape: ModelShape) -> tuple[Matrix, ...]:
+    """All matrices of the model. Exact for the families in architectures.yaml; vision towers are an estimate."""
+    found = [*_ends(shape), *_attention(shape), *_recurrent(shape), *_mlps(shape)]
+    if shape.experts is not None:
+        found += _experts(shape, shape.experts)
+    if shape.vision is not None and shape.vision.hidden:
+        tower = shape.vision
+        elements = 4 * tower.hidden**2 + 2 * tower.hidden * tower.intermediate
+        found.append(Matrix(elements, tower.layers, "vision", linear=False))
+    return tuple(matrix for matrix in found if matrix.total > 0)
+
+
+def _ends(shape: ModelShape) -> Iterator[Matrix]:
+    """Embedding and output head, padded to 64 rows as vLLM pads them; neither is quantized by default."""
+    rows = -(-shape.vocab // 64) * 64
+    yield Matrix(rows * shape.hidden, 1, "embedding", linear=False)
+    if not shape.tied and not shape.is_encoder:
+        yield Matrix(rows * shape.hidden, 1, "head", linear=False)
+    if shape.family is not None and shape.family.positions == "learned":
+        yield Matrix(shape.longest * shape.hidden, 1, "embedding", "none", linear=False)
+
+
+def _attention(shape: ModelShape) -> Iterator[Matrix]:
+    layers = sum(kind in ("full", "sliding", "both") for kind in shape.kinds)
+    if not layers or not shape.heads:
+        return
+    if shape.latent is not None:
+        yield from _latent(shape, shape.latent, layers)
+        return
+    query = shape.heads * shape.head_dim
+    both = 2 * shape.kv_heads * shape.head_dim * shape.hidden
+    # Qwen3-Next and its like carry an output gate as wide as the query.
+    wide = 2 * query if shape.family is not None and shape.family.gated_attention else query
+    yield Matrix(wide * shape.hidden + both, layers, kv_elements=both, inputs=shape.hidden)
+    yield Matrix(query * shape.hidden, layers, inputs=query)
+
+
+def _latent(shape: ModelShape, latent: Latent, layers: int) -> Iterator[Matrix]:
+    """Multi-head latent attention: the down projections are whole on every GPU, the up projections split by heads."""
+    query = shape.heads * (latent.nope_dim + latent.rope_dim)
+    down = latent.kv_rank + latent.rope_dim
+    if latent.query_rank:
+        yield Matrix((latent.query_rank + down) * shape.hidden, layers, split="none", inputs=shape.hidden)
+        yield Matrix(query * latent.query_rank, layers, inputs=latent.query_rank)
+    else:
+        yield Matrix(down * shape.hidden, layers, split="none", inputs=shape.hidden)
+        yield Matrix(query * shape.hidden, layers, inputs=shape.hidden)
+    yield Matrix(shape.heads * (latent.nope_dim + latent.value_dim) * latent.kv_rank, layers, inputs=latent.kv_rank)
+    yield Matrix(shape.heads * latent.value_dim * shape.hidden, layers, inputs=shape.heads * latent.value_dim)
+    if latent.indexer_dim and latent.query_rank:
+        # 64 indexer heads of 128 in every published model; replicated, and small beside the rest.
+        yield Matrix(64 * 128 * latent.query_rank + (128 + 64) * shape.hidden, layers, split="none")
+
+
+def _recurrent(shape: ModelShape) -> Iterator[Matrix]:
+    held = shape.recurrent
+    layers = sum(kind in ("recurrent", "both") for kind in shape.kinds)
+    if held is None or not layers:
+        return
+    hidden, inner = shape.hidden, held.inner
+    match held.kind:
+        case "conv":
+            yield Matrix(3 * inner * hidden, layers, inputs=hidden)
+        case "mamba1":
+            rank = -(-hidden // 16)
+            yield Matrix(2 * inner * hidden, layers, inputs=hidden)
+            yield Matrix((rank + 2 * held.state) * inner + rank * inner, layers, linear=False)
+            # The state matrix A is kept in 32 bits whatever the model's dtype.
+            yield Matrix(inner * held.state * 2 + inner * held.kernel, layers, linear=False)
+        case "mamba2":
+            channels = 2 * inner + 2 * held.groups * held.state + held.heads
+            yield Matrix(channels * hidden, layers, inputs=hidden)
+        case "delta":
+            keys = held.groups * held.state
+            yield Matrix((2 * keys + 2 * inner + 2 * held.heads) * hidden, layers, inputs=hidden)
+    yield Matrix(inner * hidden, layers, inputs=inner)
+
+
+def _mlps(shape: ModelShape) -> Iterator[Matrix]:
+    """The dense MLPs: in every layer that has no experts (and, where a pattern places them, only in those layers)."""
+    if shape.family is None or shape.family.mlp == "none" or not shape.intermediate:
+        return
+    with_experts = shape.experts.layers if shape.experts is not None else frozenset()
+    layers = shape.layers - len(with_experts)
+    if shape.model_type == "nemotron_h":
+        layers = sum(kind == "none" for kind in shape.kinds) - len(with_experts)
+    wide = 2 if shape.family.mlp == "gated" else 1
+    yield Matrix(wide * shape.intermediate * shape.hidden, layers, inputs=shape.hidden)
+    yield Matrix(shape.intermediate * shape.hidden, layers, inputs=shape.intermediate)
+
+
+def _experts(shape: ModelShape, experts: Experts) -> Iterator[Matrix]:
+    layers = len(experts.layers)
+    wide = 1 if shape.model_type == "nemotron_h" else 2
+    each = experts.intermediate * shape.hidden
+    yield Matrix(wide * experts.count * each, layers, split="expert", experts=True, inputs=shape.hidden)
+    yield Matrix(experts.count * each, layers, split="expert", experts=True, inputs=experts.intermediate)
+    yield Matrix(experts.count * shape.hidden, layers, split="none", linear=False)
+    if experts.shared_intermediate:
+        shared = experts.shared_intermediate * shape.hidden
+        yield Matrix(wide * shared, layers, inputs=shape.hidden)
+        yield Matrix(shared, layers, inputs=experts.shared_intermediate)

@@ -1,0 +1,139 @@
+"""What the engine takes beside weights and KV cache: activations, CUDA graphs, libraries, and the sampler's warm-up.
+
+Formulas fitted on vLLM 0.26.0 on an H200 (25 dense runs within 0.3 % of the KV memory; always a cold compile cache,
+which is what a new pod has). B is max_num_batched_tokens, S max_num_seqs, h and I hidden and intermediate size, V the
+vocabulary. Figures beyond one GPU and outside NVIDIA are allowances, not measurements; `spread` says how far to trust
+them.
+"""
+
+from dataclasses import dataclass
+
+from vllm_operator.fit.architectures import NEW_RUNNER_EXPERTS
+from vllm_operator.fit.shape import Experts, Latent, ModelShape
+from vllm_operator.fit.values import GIB, MIB, Accelerator, Arguments
+
+NON_TORCH = 240 * MIB
+"""Measured 230 to 246 MiB on one GPU."""
+
+PARALLEL_NON_TORCH = 768 * MIB
+"""Allowance for NCCL and all-reduce buffers once several GPUs work together; not measured."""
+
+SPREAD = {"nvidia": 0, "amd": GIB, "intel": 2 * GIB, "gaudi": 4 * GIB, "tpu": 2 * GIB, "cpu": 2 * GIB}
+"""How much more another vendor's engine may take than these formulas say; within it the verdict is unknown."""
+
+LATENT_ROWS = 64 * 1024
+"""Rows of the workspace in which latent attention unfolds a long prompt's context (vLLM's MLA chunked prefill)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """Bytes on one GPU. `warm_up` has to be free outside the budget: the sampler's first run and the CUDA context."""
+
+    activations: int
+    non_torch: int
+    cuda_graphs: int
+    warm_up: int
+    spread: int
+
+
+def batch_defaults(arguments: Arguments, accelerator: Accelerator) -> tuple[int, int]:
+    """(max_num_batched_tokens, max_num_seqs) in force; vLLM's server defaults depend on the GPU.
+
+    Source: EngineArgs.get_batch_defaults: 16384/1024 from 160 GiB, 8192/1024 from 70 GiB (but not on an A100),
+    otherwise 2048/256.
+    """
+    memory = accelerator.memory_bytes or 0
+    if memory >= 160 * GIB:
+        tokens, seqs = 16384, 1024
+    elif memory >= 70 * GIB and "a100" not in accelerator.name:
+        tokens, seqs = 8192, 1024
+    else:
+        tokens, seqs = 2048, 256
+    tokens = arguments.max_num_batched_tokens or max(tokens, arguments.max_num_seqs or 0)
+    return tokens, min(arguments.max_num_seqs or seqs, tokens)
+
+
+def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, dtype_bytes: int) -> Overhead:
+    """The overhead of one GPU."""
+    tokens, seqs = batch_defaults(arguments, accelerator)
+    parallel = arguments.tensor_parallel_size * arguments.pipeline_parallel_size > 1
+    old = uses_old_runner(shape, arguments)
+    logits = 4 * seqs * shape.vocab
+    activations = _forward(shape, arguments, tokens, dtype_bytes)
+    if old and arguments.runner != "pooling" and not shape.is_encoder:
+        # The older runner's profile includes the sampler: 3.7 copies of the logits in 32 bits.
+        activations = max(activations, int(3.72 * logits) + tokens * shape.hidden * 2 + _workspace(shape, arguments, tokens))
+    return Overhead(
+        activations=activations,
+        non_torch=NON_TORCH + (PARALLEL_NON_TORCH if parallel else 0),
+        cuda_graphs=_graphs(shape, arguments, seqs, old),
+        # Measured 5.5 to 7.5 copies after start-up, context 0.51 GiB; the smallest, so that only a sure failure counts.
+        warm_up=0 if old else int(0.51 * GIB + 5.5 * logits),
+        spread=SPREAD.get(accelerator.vendor, 2 * GIB),
+    )
+
+
+def uses_old_runner(shape: ModelShape, arguments: Arguments) -> bool:
+    """Whether vLLM 0.26 runs this model on its first model runner (experts, recurrent layers, pooling)."""
+    if shape.recurrent is not None or shape.is_encoder or arguments.runner == "pooling":
+        return True
+    return shape.experts is not None and not NEW_RUNNER_EXPERTS.intersection(shape.architectures)
+
+
+def _forward(shape: ModelShape, arguments: Arguments, tokens: int, dtype_bytes: int) -> int:
+    """Peak of one forward pass over B tokens, in a 16-bit dtype unless wider.
+
+    Dense: 6 × B × (I + h) + 96 MiB, or 2 × V × h + 4 × B × h where the cold compiler's copy of the embedding is
+    larger. Recurrent layers: 24 bytes × B × inner width (one measurement). Experts add their workspace.
+    """
+    ways = arguments.tensor_parallel_size
+    wide = shape.intermediate if shape.experts is None else max(shape.experts.shared_intermediate, shape.hidden)
+    peak = 6 * tokens * (wide // ways + shape.hidden) + 96 * MIB
+    if shape.recurrent is not None:
+        peak = max(peak, 24 * tokens * shape.recurrent.inner // ways + 48 * MIB)
+    if shape.latent is not None:
+        peak = _latent(shape, shape.latent, tokens, ways) + 40 * MIB
+    if not arguments.enforce_eager and shape.experts is None and shape.recurrent is None:
+        extra = tokens * shape.hidden if arguments.quantization == "fp8" else 0
+        peak = max(peak, 2 * shape.vocab * shape.hidden // ways + 4 * tokens * shape.hidden + extra)
+    if arguments.enable_lora:
+        peak += 60 * MIB
+    return (peak + _workspace(shape, arguments, tokens)) * max(dtype_bytes, 2) // 2
+
+
+def _latent(shape: ModelShape, latent: Latent, tokens: int, ways: int) -> int:
+    """Latent attention: the workspace of a long context and one batch's queries, keys and outputs (fits 2 runs)."""
+    heads = max(1, shape.heads // ways)
+    unfolded = 2 * LATENT_ROWS * heads * (latent.nope_dim + latent.value_dim)
+    batch = heads * (latent.nope_dim + latent.rope_dim + latent.value_dim) + 2 * shape.hidden + latent.kv_rank
+    return unfolded + 2 * tokens * batch
+
+
+def _workspace(shape: ModelShape, arguments: Arguments, tokens: int) -> int:
+    """The two buffers of vLLM's fused experts: B × experts per token × the widest of their shapes, in 16 bits."""
+    experts: Experts | None = shape.experts
+    if experts is None:
+        return 0
+    wide = max(1, experts.intermediate // arguments.tensor_parallel_size)
+    return 2 * tokens * experts.per_token * (max(wide, shape.hidden) + max(2 * wide, shape.hidden))
+
+
+def _graphs(shape: ModelShape, arguments: Arguments, seqs: int, old: bool) -> int:
+    """What the budget gives up for CUDA graphs.
+
+    The older runner's estimate grows with the number of batch sizes captured, twice each: 3.75 MiB (recurrent) to
+    6.5 MiB (experts) a graph. The newer one's is only taken off by later releases: 1 GiB, 2 GiB from 60 layers on.
+    """
+    if arguments.enforce_eager or shape.is_encoder:
+        return 0
+    if old:
+        return int(2 * _captured(seqs) * (3.75 if shape.recurrent is not None else 6.5) * MIB)
+    if arguments.estimates_cuda_graphs:
+        return GIB if shape.layers < 60 else 2 * GIB
+    return 0
+
+
+def _captured(seqs: int) -> int:
+    """Number of batch sizes captured: 1, 2, 4, then by 8 below 256 and by 16 up to min(2 × S, 512)."""
+    largest = min(2 * seqs, 512)
+    return sum(size <= largest for size in (1, 2, 4)) + min(largest, 255) // 8 + max(0, largest - 240) // 16

@@ -1,0 +1,163 @@
+"""Quantization: which method a model will be served with, whether the accelerator has it, and bytes per weight."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from vllm_operator.fit.fields import Fields
+from vllm_operator.fit.values import Accelerator, Arguments, Problem
+
+
+class Method(BaseModel):
+    """One method of quantization.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    least: int
+    vendors: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    same: tuple[str, ...] = ()
+    over: tuple[str, ...] = ()
+    online: bool = False
+    bytes: float | None = None
+    deprecated: bool = False
+    absent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """How weights are stored. `weight_bytes` is None where the config does not tell (the files have to)."""
+
+    method: str = ""
+    weight_bytes: float | None = None
+    experts_only: bool = False
+    group: int = 0
+    online: bool = False
+    quantized: bool = False
+
+
+@cache
+def methods() -> Mapping[str, Method]:
+    """All methods by canonical name; read once."""
+    data = yaml.safe_load(files(__package__).joinpath("quantization.yaml").read_text("utf-8"))
+    return {name: Method.model_validate(entry) for name, entry in data.items()}
+
+
+@cache
+def canonical(name: str) -> str:
+    """The one name of a method that has several (awq_marlin is awq); unknown names come back as they are."""
+    name = name.strip().lower().replace("compressed_tensors", "compressed-tensors")
+    return next((known for known, method in methods().items() if name in method.same), name)
+
+
+def checkpoint_method(config: Mapping[str, object]) -> str:
+    """The method a quantization_config names, "" for none. NVIDIA ModelOpt files name a producer instead."""
+    fields = Fields(config)
+    producer = fields.part("producer").text("name")
+    algorithm = (fields.part("quantization").text("quant_algo") or fields.text("quant_algo")).upper()
+    named = fields.text("quant_method")
+    if algorithm and (producer == "modelopt" or named in ("", "modelopt")):
+        return "modelopt_fp4" if "NVFP4" in algorithm else "modelopt_mixed" if "MIXED" in algorithm else "modelopt"
+    if not named and (fields.flag("load_in_4bit") or fields.flag("load_in_8bit")):
+        return "bitsandbytes"
+    return canonical(named)
+
+
+def resolve(config: Mapping[str, object], arguments: Arguments, accelerator: Accelerator) -> Scheme | Problem:
+    """The scheme in force, or why vLLM would refuse it (unknown, contradicting the checkpoint, or not on this GPU)."""
+    stored = checkpoint_method(config)
+    asked = canonical(arguments.quantization or "")
+    if asked in ("", "none", "auto"):
+        asked = stored
+    refused = _contradiction(stored, asked) or _unknown(asked) or _unsupported(asked, accelerator)
+    if refused is not None:
+        return refused
+    if not asked:
+        return Scheme()
+    if not stored:
+        return Scheme(asked, methods()[asked].bytes, online=True, quantized=True)
+    return _stored_scheme(stored, asked, Fields(config))
+
+
+def _contradiction(stored: str, asked: str) -> Problem | None:
+    entry = methods().get(asked)
+    if stored and asked != stored and not (entry and stored in entry.over):
+        message = f"quantization {asked} contradicts the checkpoint, which is quantized with {stored}"
+        return Problem("QuantizationMismatch", message, ({"quantization": None},))
+    if asked and not stored and entry is not None and not entry.online and entry.absent is None:
+        message = f"quantization {asked} needs a checkpoint quantized with it, and this one is not quantized"
+        return Problem("QuantizationMismatch", message, ({"quantization": None}, {"quantization": "fp8"}))
+    return None
+
+
+def _unknown(asked: str) -> Problem | None:
+    entry = methods().get(asked)
+    if not asked or (entry is not None and entry.absent is None and not entry.deprecated):
+        return None
+    if entry is None:
+        message = f"quantization {asked} is not a method of vLLM"
+    elif entry.deprecated:
+        message = f"quantization {asked} is deprecated and refused without allow-deprecated-quantization"
+    else:
+        message = f"quantization {asked} is not in the stock vLLM image any more: it takes {entry.absent}"
+    return Problem("QuantizationUnknown", message, ({"quantization": None},))
+
+
+def _unsupported(asked: str, accelerator: Accelerator) -> Problem | None:
+    entry = methods().get(asked)
+    if not asked or entry is None or accelerator.vendor in ("gaudi", "tpu"):
+        return None
+    if accelerator.vendor not in entry.vendors:
+        message = f"quantization {asked} is not supported on {accelerator.vendor} by vLLM"
+        return Problem("QuantizationUnsupportedByGPU", message, ({"quantization": None},))
+    have = accelerator.capability
+    if have is None or have >= entry.least:
+        return None
+    message = (
+        f"quantization {asked} needs compute capability {entry.least / 10:.1f}, "
+        f"{accelerator.name} has {accelerator.compute_capability}"
+    )
+    return Problem("QuantizationUnsupportedByGPU", message, ({"quantization": None},))
+
+
+def _stored_scheme(stored: str, asked: str, fields: Fields) -> Scheme:
+    group = fields.whole("group_size") or 0
+    bits = fields.number("bits", "w_bit", "weight_bits")
+    match stored:
+        case "awq":
+            # vLLM turns the packed zero points into 16 bits on Hopper (measured: 73 MiB on 7B), so 2 bytes each.
+            group = group or fields.whole("q_group_size") or 128
+            return Scheme(asked, (bits or 4) / 8 + 4 / group, group=group, quantized=True)
+        case "gptq" | "inc":
+            per_group = (2 + (bits or 4) / 8) / group if group else 0.0
+            return Scheme(asked, bits / 8 + per_group if bits else None, group=group, quantized=True)
+        case "fp8" | "deepseek_v4_fp8":
+            block = fields.wholes("weight_block_size")
+            scale = 4 / (block[0] * block[1]) if len(block) == 2 and min(block) > 0 else 0.0
+            return Scheme(asked, 1.0 + scale, group=block[0] if scale else 0, quantized=True)
+        case "modelopt" | "fbgemm_fp8":
+            return Scheme(asked, 1.0, quantized=True)
+        case "modelopt_fp4":
+            return Scheme(asked, 0.5 + 1 / 16, quantized=True)
+        case "mxfp4":
+            return Scheme(asked, 0.5 + 1 / 32, experts_only=True, quantized=True)
+        case "compressed-tensors":
+            return _compressed(asked, fields)
+        case _:
+            return Scheme(asked, None, quantized=True)
+
+
+def _compressed(asked: str, fields: Fields) -> Scheme:
+    """The first config group's weights: bits, plus a 2-byte (fp4: 1-byte) scale for every group."""
+    groups = fields.raw("config_groups")
+    first = next(iter(groups.values()), None) if isinstance(groups, Mapping) else None
+    weights = Fields(first).part("weights")
+    bits = weights.number("num_bits")
+    group = weights.whole("group_size") or 0
+    if bits is None or (isinstance(groups, Mapping) and len(groups) > 1):
+        return Scheme(asked, None, group=group, quantized=True)
+    scale = (1 if weights.text("type") == "float" and bits == 4 else 2) / group if group else 0.0
+    return Scheme(asked, bits / 8 + scale, group=group, quantized=True)

@@ -1,0 +1,115 @@
+"""What vLLM refuses whatever the memory: parallelism that does not divide, dtypes and lengths it will not take."""
+
+from vllm_operator.fit.architectures import NO_FLOAT16
+from vllm_operator.fit.quantization import Scheme, methods
+from vllm_operator.fit.shape import ModelShape
+from vllm_operator.fit.values import Accelerator, Arguments, Problem
+
+PLAIN_DTYPES = ("float16", "bfloat16", "float32")
+
+
+def served_dtype(shape: ModelShape, arguments: Arguments, accelerator: Accelerator) -> str:
+    """The dtype the model runs in, by vLLM's rules for `auto`.
+
+    The checkpoint's own, with float32 and what the GPU lacks replaced by the GPU's best (bfloat16 from 8.0 on).
+    """
+    asked = _plain(arguments.dtype or "auto")
+    if asked in PLAIN_DTYPES:
+        return asked
+    usable = _usable(shape, accelerator)
+    own = _plain(shape.dtype) or "float32"
+    if own == "float32" or own not in usable:
+        return "float16" if (shape.is_encoder or arguments.runner == "pooling") and "float16" in usable else usable[0]
+    return own
+
+
+def _plain(name: str) -> str:
+    name = name.removeprefix("torch.").lower()
+    return {"half": "float16", "float": "float32", "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}.get(
+        name, name
+    )
+
+
+def _usable(shape: ModelShape, accelerator: Accelerator) -> tuple[str, ...]:
+    capability = accelerator.capability
+    old = accelerator.vendor == "nvidia" and capability is not None and capability < 80
+    names = ("float16", "float32") if old else ("bfloat16", "float16", "float32")
+    return tuple(name for name in names if name != "float16" or shape.model_type not in NO_FLOAT16)
+
+
+def dtype_problem(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, scheme: Scheme) -> Problem | None:
+    """bfloat16 asked of a GPU before 8.0, float16 of a model that is not stable in it, or float32 of 16-bit kernels."""
+    served = served_dtype(shape, arguments, accelerator)
+    if served not in _usable(shape, accelerator):
+        where = f"on {accelerator.name} (compute capability {accelerator.compute_capability})"
+        if served == "float16":
+            where = f"for {shape.model_type} models"
+        message = f"dtype {served} is not supported {where}"
+        return Problem("DtypeUnsupportedByGPU", message, ({"dtype": _usable(shape, accelerator)[0]}, {"dtype": "auto"}))
+    entry = methods().get(scheme.method)
+    if scheme.quantized and entry is not None and served not in entry.dtypes:
+        message = f"quantization {scheme.method} runs in {' or '.join(entry.dtypes)}, and the model would run in {served}"
+        return Problem("DtypeUnsupportedByGPU", message, tuple({"dtype": name} for name in reversed(entry.dtypes)))
+    return None
+
+
+def length_problem(shape: ModelShape, arguments: Arguments) -> Problem | None:
+    """A length beyond what the model was made for; vLLM refuses it."""
+    asked = arguments.max_model_len
+    if asked is None or asked <= shape.longest:
+        return None
+    message = f"maxModelLen {asked} is more than the {shape.longest} that the model was made for"
+    return Problem("MaxModelLenTooLong", message, ({"max_model_len": shape.longest},))
+
+
+def parallel_problem(
+    shape: ModelShape, arguments: Arguments, accelerator: Accelerator, scheme: Scheme
+) -> Problem | None:
+    """Parallel sizes that vLLM refuses for this model."""
+    tensor, stages = arguments.tensor_parallel_size, arguments.pipeline_parallel_size
+    broken = ""
+    if tensor * stages > 1 and not accelerator.peers:
+        broken = f"{accelerator.name} cannot share a model with another one"
+        return Problem("TensorParallelInvalid", broken, ({"tensor_parallel_size": 1, "pipeline_parallel_size": 1},))
+    if tensor > 1:
+        broken = _indivisible(shape, arguments, scheme)
+    if not broken and stages > shape.layers:
+        broken = f"pipelineParallelSize {stages} is more than the {shape.layers} layers of the model"
+    if not broken:
+        return None
+    smaller = [{"tensor_parallel_size": size} for size in _halves(tensor)]
+    if stages > shape.layers:
+        smaller = [{"pipeline_parallel_size": 1}]
+    return Problem("TensorParallelInvalid", broken, tuple(smaller))
+
+
+def _halves(tensor: int) -> list[int]:
+    return [size for size in (64, 32, 16, 8, 4, 2, 1) if size < tensor]
+
+
+def _indivisible(shape: ModelShape, arguments: Arguments, scheme: Scheme) -> str:
+    """The first dimension that tensor parallelism does not divide, as a sentence; "" when all divide."""
+    ways = arguments.tensor_parallel_size
+    if shape.heads % ways:
+        return f"tensorParallelSize {ways} does not divide the {shape.heads} attention heads"
+    heads = shape.kv_heads
+    if shape.latent is None and shape.heads and heads % ways and ways % heads:
+        return f"tensorParallelSize {ways} and the {heads} KV heads do not divide one another"
+    widths = [("intermediate size", shape.intermediate)]
+    if shape.experts is not None:
+        widths = [("shared experts' size", shape.experts.shared_intermediate)]
+        if not arguments.enable_expert_parallel:
+            widths.append(("experts' intermediate size", shape.experts.intermediate))
+        if len(shape.experts.layers) < shape.layers and shape.recurrent is None:
+            widths.append(("intermediate size", shape.intermediate))
+    if shape.recurrent is not None:
+        widths.append(("recurrent layers' heads", shape.recurrent.heads or shape.recurrent.inner))
+    for name, width in widths:
+        if width % ways:
+            return f"tensorParallelSize {ways} does not divide the {name} {width}"
+        if scheme.group and "size" in name and width and (width // ways) % scheme.group:
+            return (
+                f"tensorParallelSize {ways} leaves {width // ways} of the {name} {width}, "
+                f"no multiple of the quantization group {scheme.group}"
+            )
+    return ""

@@ -1,0 +1,283 @@
+"""The shape of a model, read from config.json: what memory depends on and nothing else.
+
+Names and defaults follow vLLM's own reading (transformers_utils/model_arch_config_convertor.py). What cannot be read
+is named in `ModelShape.missing`; the numbers that rest on it are then not to be used.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vllm_operator.fit.architectures import MULTI_HEAD_LATENT, Family, families
+from vllm_operator.fit.fields import Fields
+from vllm_operator.fit.layers import LayerKind, Recurrent, read_kinds, read_recurrent
+from vllm_operator.fit.length import longest_context, rope_rows
+
+TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
+LARGEST_LAYERS = 1024
+"""More layers than any model has; a larger number is taken for damage (and would cost time)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """Multi-head latent attention: dimensions of the shared latent and of the heads made from it."""
+
+    kv_rank: int
+    rope_dim: int
+    nope_dim: int
+    value_dim: int
+    query_rank: int | None
+    indexer_dim: int
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """A mixture of experts: how many, how wide, which layers."""
+
+    count: int
+    per_token: int
+    intermediate: int
+    shared_intermediate: int
+    layers: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Vision:
+    """A vision tower, as far as its configuration tells; its weights are an estimate."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    patches: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Everything the fit needs to know of a model; sizes in elements and tokens."""
+
+    model_type: str
+    architectures: tuple[str, ...]
+    family: Family | None
+    layers: int
+    hidden: int
+    vocab: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    tied: bool
+    kinds: tuple[LayerKind, ...]
+    window: int
+    recurrent: Recurrent | None
+    latent: Latent | None
+    experts: Experts | None
+    vision: Vision | None
+    longest: int
+    rope_bytes: int
+    dtype: str
+    quantization: Mapping[str, object]
+    draft_layers: int
+    missing: tuple[str, ...]
+    assumed: tuple[str, ...]
+
+    @property
+    def is_encoder(self) -> bool:
+        return self.family is not None and self.family.encoder
+
+    @property
+    def has_attention(self) -> bool:
+        return any(kind in ("full", "sliding", "both") for kind in self.kinds)
+
+
+def read_shape(config: Mapping[str, object]) -> ModelShape:
+    """The shape told by a config.json; never raises, see `missing`."""
+    root = Fields(config)
+    text = _text_part(root)
+    model_type = text.text("model_type") or root.text("model_type")
+    family = families().get(model_type)
+    if family is None:
+        named = f"model_type {model_type} (not one the fit knows)" if model_type else "model_type"
+        root.missing.append(named)
+    rules = family or Family(mlp="gated")
+    layers = min(_need(text, rules, "num_hidden_layers", "n_layer", "n_layers", "num_layers"), LARGEST_LAYERS)
+    hidden = _need(text, rules, "hidden_size", "n_embd", "d_model")
+    kinds = read_kinds(text, rules, layers, model_type)
+    heads = 0 if not any(k != "recurrent" for k in kinds) and rules.mlp == "none" else _heads(text, rules)
+    head_dim = text.whole("head_dim", "kv_channels", "attention_head_dim") or rules.defaults.get("head_dim") or 0
+    if not head_dim:
+        head_dim = max(1, hidden // heads) if heads else 0
+    _refuse_unread(text, root)
+    return ModelShape(
+        model_type=model_type,
+        architectures=root.texts("architectures"),
+        family=family,
+        layers=layers,
+        hidden=hidden,
+        vocab=_need(text, rules, "vocab_size", "padded_vocab_size"),
+        heads=heads,
+        kv_heads=_kv_heads(text, rules, heads),
+        head_dim=head_dim,
+        intermediate=_intermediate(text, rules, hidden),
+        tied=_tied(text, root, rules),
+        kinds=kinds,
+        window=text.whole("sliding_window") or rules.defaults.get("sliding_window", 0),
+        recurrent=read_recurrent(text, rules, model_type) if any(k in ("recurrent", "both") for k in kinds) else None,
+        latent=_latent(text, model_type),
+        experts=_experts(text, layers, model_type),
+        vision=_vision(root),
+        longest=longest_context(text, rules, model_type),
+        rope_bytes=2 * rope_rows(text, rules) * _rotary_dim(text, model_type, head_dim),
+        dtype=root.text("torch_dtype", "dtype") or text.text("torch_dtype", "dtype"),
+        quantization=_quantization(root, text),
+        draft_layers=text.whole("num_nextn_predict_layers") or 0,
+        missing=tuple(dict.fromkeys(root.missing)),
+        assumed=_assumed(root),
+    )
+
+
+def _text_part(root: Fields) -> Fields:
+    for name in TEXT_PARTS:
+        part = root.part(name)
+        if name in root:
+            return part.part("text_config") if "text_config" in part else part
+    return root
+
+
+def _need(text: Fields, rules: Family, *names: str) -> int:
+    return text.need(*names, default=rules.defaults.get(names[0]))
+
+
+def _heads(text: Fields, rules: Family) -> int:
+    return _need(text, rules, "num_attention_heads", "n_head", "n_heads", "num_heads")
+
+
+def _kv_heads(text: Fields, rules: Family, heads: int) -> int:
+    """KV heads of the whole model; one where the config says multi-query (Falcon's flag counts only in the old form)."""
+    if rules.multi_query and not text.flag("new_decoder_architecture") and text.flag("multi_query", default=True):
+        return 1
+    names = ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num")
+    if not any(name in text for name in names):
+        return min(rules.defaults.get("num_key_value_heads", heads), heads) or heads
+    found = text.whole(*names)
+    if found is None:
+        text.need("num_key_value_heads")
+    return found or 1
+
+
+def _intermediate(text: Fields, rules: Family, hidden: int) -> int:
+    names = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner", "intermediate_size_mlp")
+    found = text.whole(*names)
+    if found is not None:
+        return found
+    if rules.mlp == "none":
+        return 0
+    if rules.mlp == "plain" and not any(name in text for name in names):
+        # GPT-2, GPT-J, BLOOM, MPT and Falcon are four times as wide as the hidden size unless told otherwise.
+        return 4 * hidden
+    return text.need("intermediate_size")
+
+
+def _tied(text: Fields, root: Fields, rules: Family) -> bool:
+    for part in (text, root):
+        if isinstance(part.raw("tie_word_embeddings"), bool):
+            return part.flag("tie_word_embeddings")
+    return rules.tied
+
+
+def _latent(text: Fields, model_type: str) -> Latent | None:
+    if model_type not in MULTI_HEAD_LATENT or "kv_lora_rank" not in text:
+        return None
+    indexer = text.whole("index_head_dim") or 0
+    return Latent(
+        kv_rank=text.need("kv_lora_rank"),
+        rope_dim=text.need("qk_rope_head_dim"),
+        nope_dim=text.need("qk_nope_head_dim"),
+        value_dim=text.need("v_head_dim"),
+        query_rank=text.whole("q_lora_rank"),
+        # The sparse indexer keeps one fp8 key a token and layer, with a 4-byte scale for every 128 values.
+        indexer_dim=indexer + indexer // 128 * 4,
+    )
+
+
+def _experts(text: Fields, layers: int, model_type: str) -> Experts | None:
+    count = text.whole("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
+    if not count or count < 2:
+        return None
+    wide = text.whole("moe_intermediate_size", "expert_intermediate_size") or text.need("intermediate_size")
+    shared = text.whole("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size")
+    if model_type == "llama4_text":
+        shared = wide
+    shared = shared or text.whole("shared_intermediate_size") or (text.whole("n_shared_experts", "moe_num_shared_experts") or 0) * wide
+    return Experts(
+        count=count,
+        per_token=text.whole("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k") or 1,
+        intermediate=wide,
+        shared_intermediate=shared,
+        layers=frozenset(_expert_layers(text, layers, model_type)),
+    )
+
+
+def _expert_layers(text: Fields, layers: int, model_type: str) -> list[int]:
+    """The layers that have experts; each family says it in its own way."""
+    pattern = text.text("hybrid_override_pattern")
+    if pattern:
+        return [i for i, kind in enumerate(pattern[:layers]) if kind == "E"]
+    if model_type == "jamba":
+        period, offset = text.whole("expert_layer_period") or 2, text.whole("expert_layer_offset", least=0) or 0
+        return [i for i in range(layers) if i % period == offset % period]
+    first = text.whole("first_k_dense_replace", "moe_layer_start_index", "num_dense_layers", least=0) or 0
+    step = text.whole("decoder_sparse_step", "moe_layer_freq", "interleave_moe_layer_step") or 1
+    dense = set(text.wholes("mlp_only_layers"))
+    lead = 1 if text.whole("decoder_sparse_step", "interleave_moe_layer_step") else 0
+    return [i for i in range(layers) if i >= first and (i + lead) % step == 0 and i not in dense]
+
+
+def _vision(root: Fields) -> Vision | None:
+    if "vision_config" not in root:
+        return None
+    tower = Fields(root.raw("vision_config"))
+    hidden = tower.whole("hidden_size", "embed_dim", "width") or 0
+    layers = tower.whole("num_hidden_layers", "depth", "layers") or 0
+    if root.text("model_type") in ("qwen2_vl",):
+        # There hidden_size is the width of the language model that the tower feeds.
+        hidden = tower.whole("embed_dim") or 0
+    wide = tower.whole("intermediate_size") or hidden * int(tower.number("mlp_ratio") or 4)
+    side = (tower.whole("image_size") or 448) // (tower.whole("patch_size") or 14)
+    return Vision(hidden=hidden, intermediate=wide, layers=min(layers, LARGEST_LAYERS), patches=side * side)
+
+
+def _rotary_dim(text: Fields, model_type: str, head_dim: int) -> int:
+    if model_type in MULTI_HEAD_LATENT:
+        return text.whole("qk_rope_head_dim") or head_dim
+    share = text.number("partial_rotary_factor", "rotary_pct") or text.part("rope_parameters").number(
+        "partial_rotary_factor"
+    )
+    return text.whole("rotary_dim") or int(head_dim * min(share or 1.0, 1.0))
+
+
+def _quantization(root: Fields, text: Fields) -> Mapping[str, object]:
+    for part in (root, text):
+        for name in ("quantization_config", "compression_config"):
+            found = part.raw(name)
+            if isinstance(found, Mapping):
+                return found
+    return {}
+
+
+def _refuse_unread(text: Fields, root: Fields) -> None:
+    """Names what would change the memory but is not modelled, so that nobody mistakes the rest for the whole."""
+    for name in ("block_configs", "compress_ratios", "num_kv_shared_layers", "linear_attn_config", "moe_latent_size"):
+        if name in text and text.raw(name) not in (0, [], {}):
+            root.missing.append(f"a model of {name}")
+    if root.flag("is_encoder_decoder") or "decoder_layers" in root:
+        root.missing.append("the cross-attention cache of an encoder-decoder")
+    if isinstance(text.raw("num_key_value_heads"), list):
+        root.missing.append("num_key_value_heads per layer")
+
+
+def _assumed(root: Fields) -> tuple[str, ...]:
+    notes = []
+    if "vision_config" in root:
+        notes.append("the image encoder's activations are not counted")
+    if "audio_config" in root or "audio_encoder" in root:
+        notes.append("the audio encoder is not counted")
+    return tuple(notes)
