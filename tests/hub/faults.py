@@ -31,10 +31,10 @@ class Fault:
     where: str = "any"
     times: int = 1
     status: int = 503
-    retryAfter: float | None = None  # noqa: N815 (the wire's names)
-    afterBytes: int = 0  # noqa: N815
+    retryAfter: float | None = None
+    afterBytes: int = 0
     seconds: float = 3600.0
-    bytesPerSecond: int = 1_000_000  # noqa: N815
+    bytesPerSecond: int = 1_000_000
     token: str | None = None
 
     @classmethod

@@ -97,13 +97,17 @@ class _Handler(BaseHTTPRequestHandler):
         elif match := API.match(path):
             if not self._fails("api", match[1], match[4] or ""):
                 self._api(match[1], match[2] or "revision", match[3] or "main", match[4] or "")
-        elif path in ("/api/whoami-v2", "/api/whoami"):
-            self._send_json(answers.whoami(self._user() or self._deny(answers.bad_token())))
-        elif path == "/healthz":
-            self._send_json({"ok": True})
         elif match := RESOLVE.match(path):
             if not self._fails("resolve", match[1], match[3]):
                 self._resolve(match[1], match[2], match[3], head)
+        else:
+            self._other(path)
+
+    def _other(self, path: str) -> None:
+        if path in ("/api/whoami-v2", "/api/whoami"):
+            self._send_json(answers.whoami(self._user() or self._deny(answers.bad_token())))
+        elif path == "/healthz":
+            self._send_json({"ok": True})
         else:
             raise HubError(404, None, f"No such page: {path}")
 
@@ -263,8 +267,5 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _paths_info(commit: Commit, body: bytes, content_type: str) -> list[dict[str, Any]]:
-    if "json" in content_type:
-        wanted = json.loads(body)["paths"]
-    else:
-        wanted = parse_qs(body.decode()).get("paths", [])
+    wanted = json.loads(body)["paths"] if "json" in content_type else parse_qs(body.decode()).get("paths", [])
     return [answers.tree_entry(file) for file in commit.files if file.path in wanted]

@@ -1,0 +1,93 @@
+"""`python -m vllm_weights inspect|pull`: all input by environment, the answer as the termination message.
+
+Ends with 0, with 1 where the same try may succeed later, with 3 where somebody has to change something first.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from vllm_weights import termination
+from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.inspection import inspect
+from vllm_weights.progress import Progress, served
+from vllm_weights.pull import Pull
+from vllm_weights.request import parse
+
+DEFAULT_PROGRESS_PORT = 8079
+DEFAULT_PROGRESS_FILE = "/tmp/vllm-weights-progress.json"
+EXIT_RETRY = 1
+EXIT_PERMANENT = 3
+MOST_OPEN_FILES = 65536
+"""Two a file of the model; a soft limit of 1,024 is too few for the largest."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command and says how it ended; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    environment = os.environ
+    try:
+        answer = _run(arguments, environment)
+    except WeightsError as error:
+        termination.write(error.as_json(), environment)
+        return EXIT_RETRY if error.retry else EXIT_PERMANENT
+    except Exception as error:  # The last resort: still one JSON answer, and the traceback in the log.
+        traceback.print_exc()
+        remedy = "Look at the log of this container, and report it."
+        failure = WeightsError(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}", remedy)
+        termination.write(failure.as_json(), environment)
+        return EXIT_RETRY
+    termination.write(answer, environment)
+    return 0
+
+
+def _run(arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    if arguments not in (["inspect"], ["pull"]):
+        raise WeightsError(
+            Reason.INVALID_REQUEST,
+            f"The command is inspect or pull, not {' '.join(arguments) or 'nothing'}.",
+            "Run python -m vllm_weights inspect, or pull.",
+        )
+    requests, as_list = parse(environment)
+    signal.signal(signal.SIGTERM, _end_now)
+    if arguments == ["inspect"]:
+        return inspect(requests, as_list, environment)
+    _allow_open_files()
+    progress = Progress()
+    file = Path(environment.get("PROGRESS_FILE") or DEFAULT_PROGRESS_FILE)
+    with served(progress, int(environment.get("PROGRESS_PORT") or DEFAULT_PROGRESS_PORT)):
+        return Pull(environment, progress, file).run(requests, as_list)
+
+
+def _end_now(_signal: int, _frame: FrameType | None) -> None:
+    """Nothing needs saving: what was counted is on the disk."""
+    error = WeightsError(Reason.TERMINATED, "The pod was told to end.", "The next try goes on where this one stopped.")
+    termination.write(error.as_json(), os.environ)
+    os._exit(EXIT_RETRY)
+
+
+def _allow_open_files() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MOST_OPEN_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def console() -> None:
+    """Ends the process at once, also where a worker hangs in a silent connection."""
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,125 @@
+"""From a request to the exact files: source opened, revision resolved, files chosen. Where inspect and pull agree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.grammar import parse_source
+from vllm_weights.listing import Listing, RemoteFile, Source, check_paths, read_whole
+from vllm_weights.opening import open_source
+from vllm_weights.request import Request
+from vllm_weights.selection import Selection, Wish, select, tokenizer_files
+
+INDEX = "model.safetensors.index.json"
+LONGEST_INDEX_BYTES = 64 * 1024 * 1024
+TOKENIZER_FOLDER = "tokenizer"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One file to bring: where from, at which commit, and under which name it lies in the model's folder."""
+
+    source: Source
+    commit: str
+    file: RemoteFile
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerContents:
+    source: Source
+    commit: str
+    files: tuple[RemoteFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """Everything known of one request before the first weight is read."""
+
+    source: Source
+    commit: str
+    listing: Listing
+    selection: Selection
+    index_bytes: int | None
+    tokenizer: TokenizerContents | None
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        own = (Item(self.source, self.commit, file, file.path) for file in self.selection.files)
+        if self.tokenizer is None:
+            return tuple(own)
+        other = self.tokenizer
+        return (
+            *(Item(other.source, other.commit, file, f"{TOKENIZER_FOLDER}/{file.path}") for file in other.files),
+            *own,
+        )
+
+
+@contextmanager
+def contents_of(request: Request, environment: Mapping[str, str]) -> Iterator[Contents]:
+    """Opens the sources of a request for as long as the block runs. Raises WeightsError."""
+    with ExitStack() as open_sources:
+        source, listing = _opened(
+            request, request.source, request.commit or request.revision, environment, open_sources
+        )
+        if request.commit and listing.commit != request.commit:
+            raise WeightsError(
+                Reason.SOURCE_CHANGED,
+                f"{request.source} is at {listing.commit[:12]} and no longer at {request.commit[:12]}.",
+                "Inspect it again: what was inspected is gone.",
+            )
+        indexed, index_bytes = _index(source, listing)
+        wish = Wish(request.include, request.exclude, request.trust_remote_code, request.load_format)
+        selection = select(listing.files, wish, indexed)
+        tokenizer = _tokenizer(request, environment, open_sources)
+        yield Contents(source, listing.commit, listing, selection, index_bytes, tokenizer)
+
+
+def _opened(
+    request: Request, text: str, revision: str | None, environment: Mapping[str, str], open_sources: ExitStack
+) -> tuple[Source, Listing]:
+    name = parse_source(text)
+    source = open_source(name, environment, stall_seconds=request.stall_seconds, parallelism=request.parallelism)
+    open_sources.callback(source.close)
+    listing = source.listing(revision or name.revision)
+    check_paths(listing.files)
+    return source, listing
+
+
+def _tokenizer(request: Request, environment: Mapping[str, str], open_sources: ExitStack) -> TokenizerContents | None:
+    wanted = request.tokenizer
+    if wanted is None:
+        return None
+    revision = wanted.commit or wanted.revision
+    source, listing = _opened(request, wanted.source, revision, environment, open_sources)
+    files = tokenizer_files(listing.files, request.trust_remote_code)
+    if not files:
+        raise WeightsError(
+            Reason.NO_WEIGHTS, f"{wanted.source} holds no tokenizer.", "Name a repository with a tokenizer.json."
+        )
+    return TokenizerContents(source, listing.commit, files)
+
+
+def _index(source: Source, listing: Listing) -> tuple[frozenset[str] | None, int | None]:
+    """The shards that the index names, and the bytes of tensors it says there are."""
+    file = listing.file(INDEX)
+    if file is None:
+        return None, None
+    try:
+        answer = json.loads(read_whole(source, listing.commit, file, LONGEST_INDEX_BYTES))
+        named = frozenset(str(shard) for shard in answer["weight_map"].values())
+        total = int((answer.get("metadata") or {}).get("total_size") or 0)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None, None
+    missing = sorted(named - {file.path for file in listing.files})
+    if missing:
+        raise WeightsError(
+            Reason.NO_WEIGHTS,
+            f"{INDEX} names {len(missing)} files that the source does not have, {missing[0]} among them.",
+            "The upload is not complete: finish it, or name another revision.",
+        )
+    return named, total or None

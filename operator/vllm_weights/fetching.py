@@ -1,0 +1,214 @@
+"""The workers of a pull: they fetch segments, try again with growing pauses, and check each file when it is whole."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vllm_weights.contents import Item
+from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.incoming import Incoming, disk_errors_named
+from vllm_weights.progress import Progress
+
+WRITE_BYTES = 1 << 20
+"""Gathered before a write: a system call a megabyte, and eight workers hold 8 MiB."""
+LONGEST_PAUSE_SECONDS = 60.0
+MOST_FETCHES_OF_A_FILE = 3
+"""A file that is wrong three times is wrong at the source."""
+LOOK_SECONDS = 0.1
+JOIN_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a pull goes on: `tries` in a row without a new byte, `stall_seconds` of silence ends it at once."""
+
+    tries: int
+    stall_seconds: float
+    backoff_seconds: float
+
+    def pause_seconds(self, tried: int, error: WeightsError) -> float:
+        """Before the next try: what the other side asks for, or doubling from `backoff_seconds`, with jitter."""
+        if error.retry_after is not None:
+            return error.retry_after
+        doubled = self.backoff_seconds * 2 ** (tried - 1)
+        return float(min(LONGEST_PAUSE_SECONDS, doubled) * random.uniform(0.75, 1.25))
+
+
+class Fetching:
+    """Brings the files, several at once; one after the other where there are as many as workers."""
+
+    def __init__(
+        self,
+        files: list[Incoming],
+        folder: Path,
+        progress: Progress,
+        patience: Patience,
+        verified: Callable[[Item], None],
+    ) -> None:
+        self._files = files
+        self._folder = folder
+        self._progress = progress
+        self._patience = patience
+        self._verified = verified
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._failure: BaseException | None = None
+        self._running = 0
+
+    def run(self, workers: int, tick: Callable[[], None]) -> None:
+        """Returns when every file is there and right. Raises the first failure; `tick` is called about ten times a second.
+
+        A thread that hangs in a silent connection is left behind: the process ends soon after.
+        """
+        for file in self._files:
+            if file.is_complete:
+                self._check(file)
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
+        self._running = len(threads)
+        for thread in threads:
+            thread.start()
+        while not self._ended.wait(LOOK_SECONDS):
+            tick()
+            self._look_for_stall()
+        deadline = time.monotonic() + JOIN_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if not any(thread.is_alive() for thread in threads):  # A descriptor in use by one must not get a new meaning.
+            for file in self._files:
+                file.close()
+        if self._failure is not None:
+            raise self._failure
+
+    def _look_for_stall(self) -> None:
+        silent = self._progress.silent_seconds()
+        if silent >= self._patience.stall_seconds:
+            self._fail(
+                WeightsError(
+                    Reason.DOWNLOAD_STALLED,
+                    f"No byte arrived for {silent:.0f} s.",
+                    "The next try goes on where this one stopped; if it stalls again, check the network on the way "
+                    "to the source, or raise the stall time.",
+                )
+            )
+
+    def _work(self) -> None:
+        file: Incoming | None = None
+        try:
+            while not self._ended.is_set() and (file := self._next(file)) is not None:
+                segment = file.claim()
+                if segment is not None:
+                    self._fetch(file, segment)
+                    self._check_if_whole(file)
+        except Exception as error:  # Whatever it is, the pull ends by it, in the main thread.
+            self._fail(error)
+        with self._lock:
+            self._running -= 1
+            if self._running == 0:
+                self._ended.set()
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            self._failure = self._failure or error
+        self._ended.set()
+
+    def _next(self, last: Incoming | None) -> Incoming | None:
+        """The file to go on with: the last one; else the one with the fewest workers, in the order of the list.
+
+        Files are thus fetched in one stream each, and only the last ones in several.
+        """
+        with self._lock:
+            if last is not None:
+                if last.has_unclaimed():
+                    return last
+                last.owners -= 1
+            open_files = [file for file in self._files if file.has_unclaimed()]
+            chosen = min(open_files, key=lambda file: file.owners, default=None)
+            if chosen is not None:
+                chosen.owners += 1
+            return chosen
+
+    def _fetch(self, file: Incoming, segment: int) -> None:
+        tried = 0
+        while not self._ended.is_set():
+            before, end = file.left_of(segment)
+            if before >= end:
+                return
+            try:
+                self._stream(file, segment, before, end)
+                if file.left_of(segment)[0] < end and not self._ended.is_set():
+                    raise _ended_early(file.item)
+            except WeightsError as error:
+                tried = 1 if file.left_of(segment)[0] > before else tried + 1
+                if not error.retry or error.reason is Reason.DISK_FAILED or tried >= self._patience.tries:
+                    raise
+                with self._progress.no_bytes_expected():
+                    self._ended.wait(self._patience.pause_seconds(tried, error))
+
+    def _stream(self, file: Incoming, segment: int, start: int, end: int) -> None:
+        item = file.item
+        pieces: list[bytes | memoryview] = []
+        count = 0
+        try:
+            with item.source.stream(item.commit, item.file, start, end) as stream:
+                for piece in stream:
+                    pieces.append(piece)
+                    count += len(piece)
+                    if count >= WRITE_BYTES:
+                        self._write(file, segment, pieces, count)
+                        pieces, count = [], 0
+                    if self._ended.is_set():
+                        return
+        finally:
+            if count:  # Also what came before the connection broke.
+                self._write(file, segment, pieces, count)
+
+    def _write(self, file: Incoming, segment: int, pieces: list[bytes | memoryview], count: int) -> None:
+        with disk_errors_named(self._folder):
+            file.write(segment, pieces, count)
+        self._progress.received(count)
+
+    def _check_if_whole(self, file: Incoming) -> None:
+        with self._lock:  # Of several workers that end together, one checks.
+            whole = file.is_complete and not file.has_been_checked
+            file.has_been_checked = file.has_been_checked or whole
+        if whole:
+            self._check(file)
+
+    def _check(self, file: Incoming) -> None:
+        file.has_been_checked = True
+        with self._progress.no_bytes_expected(), disk_errors_named(self._folder):
+            right = file.is_right()
+            if right:
+                file.close()
+                self._verified(file.item)
+                self._progress.file_done()
+                return
+            file.mismatches += 1
+            if file.mismatches >= MOST_FETCHES_OF_A_FILE:
+                raise _wrong(file)
+            self._progress.resumed(-file.size)
+            with self._lock:
+                file.has_been_checked = False
+                file.start_over()
+
+
+def _ended_early(item: Item) -> WeightsError:
+    return WeightsError(
+        Reason.HUB_UNREACHABLE,
+        f"The source ends {item.file.path} before its last byte.",
+        "The next try goes on where this one stopped.",
+    )
+
+
+def _wrong(file: Incoming) -> WeightsError:
+    digest = file.item.file.digest
+    return WeightsError(
+        Reason.CHECKSUM_MISMATCH,
+        f"{file.item.file.path} came {file.mismatches} times with another {digest.kind} than {digest.value[:16]}….",
+        "A proxy or mirror serves wrong bytes: fetch from the source itself (HF_ENDPOINT), or clear its cache.",
+    )

@@ -1,0 +1,159 @@
+"""One file on its way to the disk: cut into segments that are fetched at once, each with a counter that survives us.
+
+Beside the data lies a small file of counters, one number a segment, written after the bytes it counts. Both survive
+a killed process; after a lost node they may disagree, and then the checksum says so and the file is fetched again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vllm_weights.checksum import RunningChecksum
+from vllm_weights.contents import Item
+from vllm_weights.failure import Reason, WeightsError
+
+SEGMENT_BYTES = 256 * 1024 * 1024
+"""Large, because a request to the hub is counted against its rate limit: a 140 GB model needs 560."""
+HASH_AHEAD_BYTES = 64 * 1024 * 1024
+"""Read for the checksum between two writes, at most, so that a resumed file does not keep its connection waiting."""
+
+
+@contextmanager
+def disk_errors_named(folder: Path) -> Iterator[None]:
+    """Turns errors of the disk into DiskFull and DiskFailed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(folder, "it is full") from error
+        raise WeightsError(
+            Reason.DISK_FAILED,
+            f"Writing to {folder} failed: {error.strerror or error}.",
+            "Check the volume: access mode, fsGroup, the storage behind it.",
+        ) from error
+
+
+def disk_full(folder: Path, how: str) -> WeightsError:
+    return WeightsError(
+        Reason.DISK_FULL,
+        f"The volume at {folder} is too small: {how}.",
+        "Enlarge the volume (spec.cache size, where the storage class allows expansion) or remove other models from it.",
+    )
+
+
+class Incoming:
+    """A file being fetched into `folder`; its segments are claimed by workers, one each at a time."""
+
+    def __init__(self, item: Item, folder: Path, state_folder: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
+        self.item = item
+        self.size = item.file.size
+        self.path = folder / item.path
+        self.segment_bytes = segment_bytes
+        self.owners = 0
+        self.mismatches = 0
+        self.has_been_checked = False
+        self._state = state_folder / state_name(item)
+        self._lock = threading.Lock()
+        self._count = max(1, -(-self.size // segment_bytes))
+        self._done = [0] * self._count
+        self._unclaimed: list[int] = []
+        self._open = False
+
+    def open(self) -> int:
+        """Opens data and counters; the bytes that an earlier try left are returned."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._data = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._counters = os.open(self._state, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._open = True
+        written = os.pread(self._counters, 8 * self._count, 0)
+        if len(written) == 8 * self._count:
+            on_disk = os.fstat(self._data).st_size
+            for at, counted in enumerate(struct.unpack(f"<{self._count}Q", written)):
+                present = max(0, on_disk - at * self.segment_bytes)
+                self._done[at] = min(counted, self._length(at), present)
+        else:
+            os.ftruncate(self._data, 0)
+            os.pwrite(self._counters, bytes(8 * self._count), 0)
+        self._start_over_checking()
+        return sum(self._done)
+
+    def close(self) -> None:
+        if self._open:
+            os.close(self._data)
+            os.close(self._counters)
+            self._open = False
+
+    def claim(self) -> int | None:
+        """The next segment that nobody fetches; None where all are taken."""
+        with self._lock:
+            return self._unclaimed.pop() if self._unclaimed else None
+
+    def has_unclaimed(self) -> bool:
+        return bool(self._unclaimed)
+
+    def left_of(self, segment: int) -> tuple[int, int]:
+        """Start and end of what is missing of a segment."""
+        start = segment * self.segment_bytes
+        return start + self._done[segment], start + self._length(segment)
+
+    def write(self, segment: int, pieces: list[bytes | memoryview], count: int) -> None:
+        """Puts the pieces at the segment's end, then counts them, then goes on with the checksum."""
+        at = self.left_of(segment)[0]
+        written = os.pwritev(self._data, pieces, at)
+        while written < count:  # A disk that gets full takes a part, and refuses the next.
+            written += os.pwrite(self._data, b"".join(pieces)[written:], at + written)
+        self._done[segment] += count
+        os.pwrite(self._counters, struct.pack("<Q", self._done[segment]), 8 * segment)
+        self._checksum.advance(self._prefix(), HASH_AHEAD_BYTES)
+
+    def missing_on_disk(self) -> int:
+        """Bytes the disk has yet to find room for."""
+        return self.size - sum(self._done)
+
+    @property
+    def is_complete(self) -> bool:
+        return sum(self._done) == self.size
+
+    def is_right(self) -> bool:
+        """Whether the complete file has the source's checksum; on the disk for good when it has."""
+        if not self._checksum.matches(self.size):
+            return False
+        os.ftruncate(self._data, self.size)
+        os.fdatasync(self._data)
+        return True
+
+    def start_over(self) -> None:
+        """Forgets all bytes."""
+        with self._lock:
+            self._done = [0] * self._count
+            os.pwrite(self._counters, bytes(8 * self._count), 0)
+            self._start_over_checking()
+
+    def _start_over_checking(self) -> None:
+        self._checksum = RunningChecksum(self._data, self.size, self.item.file.digest)
+        missing = (at for at in range(self._count) if self._done[at] < self._length(at))
+        self._unclaimed = sorted(missing, reverse=True)
+
+    def _length(self, segment: int) -> int:
+        return min(self.segment_bytes, self.size - segment * self.segment_bytes)
+
+    def _prefix(self) -> int:
+        total = 0
+        for at, done in enumerate(self._done):
+            total += done
+            if done < self._length(at):
+                break
+        return total
+
+
+def state_name(item: Item) -> str:
+    """Another content gets other counters, even under the same name."""
+    text = f"{item.path}\0{item.file.size}\0{item.file.digest.kind}\0{item.file.digest.value}\0{item.file.version}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

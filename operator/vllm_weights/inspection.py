@@ -1,0 +1,157 @@
+"""Before anything is taken: what a pull would bring, and what the model says of itself. A handful of requests."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vllm_weights.contents import Contents, contents_of
+from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.headers import Weights, weights_of
+from vllm_weights.listing import RemoteFile, read_whole
+from vllm_weights.request import Request
+from vllm_weights.selection import tokenizer_files
+from vllm_weights.summary import Config, compact, quantization_of, reductions
+from vllm_weights.termination import MOST_BYTES
+
+LONGEST_JSON_BYTES = 4 * 1024 * 1024
+"""Of a JSON file that is read here; a tokenizer_config.json with every added token has about 1 MiB."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt", "spiece.model")
+CONFIG_FILES = ("config.json", "params.json", "adapter_config.json")
+QUANTIZATION_FILES = ("hf_quant_config.json", "quantize_config.json")
+SECOND_TRY_WITHIN_SECONDS = 1.0
+LONGEST_SILENCE_SECONDS = 4.0
+ENVELOPE_BYTES = 128
+"""The braces and totals around several parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the small files of a model say."""
+
+    config: Config
+    quantization: Config
+    tokenizer: Config
+    weights: Weights
+
+
+def inspect(requests: tuple[Request, ...], as_list: bool, environment: Mapping[str, str]) -> dict[str, Any]:
+    """The answer for the termination message. Raises WeightsError."""
+    room = (MOST_BYTES - ENVELOPE_BYTES) // len(requests) if as_list else MOST_BYTES
+    parts = [_fitting(*_with_one_more_try(request, environment), room) for request in requests]
+    if not as_list:
+        return parts[0]
+    totals = {key: sum(part[key] for part in parts) for key in ("bytes", "files")}
+    return {"version": 1, "ok": True, **totals, "parts": parts}
+
+
+def _with_one_more_try(request: Request, environment: Mapping[str, str]) -> tuple[dict[str, Any], Config]:
+    """A connection that breaks at once is tried again; a timeout is not, somebody waits for the answer."""
+    started = time.monotonic()
+    try:
+        return _inspected(request, environment)
+    except WeightsError as error:
+        hub_is_down = error.reason is Reason.HUB_UNREACHABLE and error.retry_after is None
+        if not hub_is_down or time.monotonic() - started > SECOND_TRY_WITHIN_SECONDS:
+            raise
+    time.sleep(min(0.5, request.backoff_seconds))
+    return _inspected(request, environment)
+
+
+def _inspected(request: Request, environment: Mapping[str, str]) -> tuple[dict[str, Any], Config]:
+    hasty = request.model_copy(update={"stall_seconds": min(request.stall_seconds, LONGEST_SILENCE_SECONDS)})
+    with contents_of(hasty, environment) as contents:
+        told = _told(contents)
+        return _answer(request, contents, told), told.config
+
+
+def _told(contents: Contents) -> _Told:
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        config = pool.submit(_first_json, contents, CONFIG_FILES)
+        quantization = pool.submit(_first_json, contents, QUANTIZATION_FILES)
+        tokenizer = pool.submit(_tokenizer_config, contents)
+        weights: Future[Weights] = pool.submit(_weights, contents)
+        return _Told(config.result(), quantization.result(), tokenizer.result(), weights.result())
+
+
+def _answer(request: Request, contents: Contents, told: _Told) -> dict[str, Any]:
+    selection = contents.selection
+    everything = [item.file for item in contents.items]
+    answer: dict[str, Any] = {
+        "version": 1,
+        "ok": True,
+        "source": request.source,
+        "commit": contents.commit,
+        "bytes": sum(file.size for file in everything),
+        "files": len(everything),
+        "largestFileBytes": max(file.size for file in everything),
+        "format": selection.format,
+        "quantization": quantization_of(told.config, told.quantization),
+        "weights": {"totalBytes": told.weights.total_bytes, "parameters": told.weights.parameters},
+        "hasTokenizer": any(file.path in TOKENIZER_FILES for file in _tokenizer_side(contents)),
+        "hasChatTemplate": _has_chat_template(contents, told.tokenizer),
+        "customCode": "auto_map" in told.config or "auto_map" in told.tokenizer,
+        "architectures": [str(name) for name in told.config.get("architectures") or ()][:4],
+    }
+    if told.weights.sampled:
+        answer["weights"]["sampled"] = True
+    if contents.tokenizer is not None:
+        answer["tokenizer"] = {"commit": contents.tokenizer.commit}
+    return answer
+
+
+def _fitting(answer: dict[str, Any], config: Config, room: int) -> dict[str, Any]:
+    """The answer with as much of the configuration as there is room for."""
+    for reduced in reductions(config):
+        whole = answer | {"config": reduced()}
+        if len(compact(whole)) <= room:
+            return whole
+    return answer | {"config": {}, "quantization": {}}
+
+
+def _weights(contents: Contents) -> Weights:
+    shards = contents.selection.weights
+    if contents.selection.format not in ("safetensors", "mistral"):
+        return Weights(sum(file.size for file in shards), {})
+    return weights_of(contents.source, contents.commit, shards, contents.listing.parameters, contents.index_bytes)
+
+
+def _first_json(contents: Contents, names: tuple[str, ...]) -> Config:
+    found = next((file for name in names if (file := contents.listing.file(name))), None)
+    return _json(contents, found) if found else {}
+
+
+def _json(contents: Contents, file: RemoteFile) -> Config:
+    """What is no JSON object counts as empty: vLLM's own message about it is better than a guess here."""
+    try:
+        answer = json.loads(read_whole(contents.source, contents.commit, file, LONGEST_JSON_BYTES))
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _tokenizer_side(contents: Contents) -> tuple[RemoteFile, ...]:
+    """The files of the repository that the tokenizer comes from."""
+    if contents.tokenizer is not None:
+        return contents.tokenizer.files
+    return tokenizer_files(contents.listing.files, trust_remote_code=True)
+
+
+def _tokenizer_config(contents: Contents) -> Config:
+    side = contents
+    if contents.tokenizer is not None:
+        side = replace(contents, source=contents.tokenizer.source, commit=contents.tokenizer.commit)
+    file = next((file for file in _tokenizer_side(contents) if file.path == "tokenizer_config.json"), None)
+    return _json(side, file) if file else {}
+
+
+def _has_chat_template(contents: Contents, tokenizer: Config) -> bool | None:
+    """None where nothing can be said: Mistral's tokenizer brings its own chat format."""
+    names = {file.path for file in _tokenizer_side(contents)}
+    if names & {"chat_template.jinja", "chat_template.json"} or tokenizer.get("chat_template"):
+        return True
+    return None if "tekken.json" in names else False

@@ -1,0 +1,89 @@
+"""What a source holds: its files with sizes and checksums at one commit, and how to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from vllm_weights.failure import Reason, WeightsError
+
+OWN_FOLDER = ".vllm-operator"
+"""Inside each folder of weights: our manifest, and the state of a pull that is not finished."""
+
+
+class DigestKind(StrEnum):
+    SHA256 = "sha256"
+    GIT_BLOB = "git-sha1"
+    MD5 = "md5"
+    NONE = "none"
+    """The store gives no checksum of the content (an S3 multipart upload): the size is all there is to check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    kind: DigestKind
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file at the source. `path` is relative with forward slashes; `version` pins the object in a bucket."""
+
+    path: str
+    size: int
+    digest: Digest
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Every file at `commit`: 40 hex digits of git, or of a hash over names, sizes and ETags."""
+
+    commit: str
+    files: tuple[RemoteFile, ...]
+    parameters: dict[str, int] = field(default_factory=dict)
+    """Parameters by dtype where the hub itself says so; empty otherwise."""
+
+    def file(self, path: str) -> RemoteFile | None:
+        return next((file for file in self.files if file.path == path), None)
+
+
+class Source(Protocol):
+    """A place that holds one model. Every method raises WeightsError and nothing else."""
+
+    def listing(self, revision: str | None) -> Listing:
+        """Its files at the revision (None: the source's default)."""
+
+    def stream(
+        self, commit: str, file: RemoteFile, start: int, end: int
+    ) -> AbstractContextManager[Iterator[bytes | memoryview]]:
+        """The bytes from `start` up to, not including, `end`, in pieces; may end early, never late."""
+
+    def close(self) -> None:
+        """Ends its connections; streams that still run fail."""
+
+
+def read_whole(source: Source, commit: str, file: RemoteFile, limit: int) -> bytes:
+    """The first `limit` bytes of a file, all of it where it is smaller."""
+    wanted = min(limit, file.size)
+    if wanted == 0:
+        return b""
+    with source.stream(commit, file, 0, wanted) as pieces:
+        return b"".join(pieces)
+
+
+def check_paths(files: tuple[RemoteFile, ...]) -> None:
+    """Raises UnsafePath for a name that would be written outside the folder or into our own one."""
+    for file in files:
+        parts = PurePosixPath(file.path).parts
+        bad = not parts or file.path.startswith("/") or ".." in parts or parts[0] == OWN_FOLDER
+        if bad or "\\" in file.path or "\0" in file.path:
+            raise WeightsError(
+                Reason.UNSAFE_PATH,
+                f"The source holds a file named {file.path!r}, which leads out of the model's folder.",
+                "Do not use this source; if it is yours, rename the file.",
+            )

@@ -1,0 +1,16 @@
+"""From the name of a source to the client that speaks its protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vllm_weights.grammar import Name
+from vllm_weights.huggingface import HuggingFace
+from vllm_weights.listing import Source
+
+
+def open_source(name: Name, environment: Mapping[str, str], *, stall_seconds: float, parallelism: int) -> Source:
+    """The source, not yet asked anything; libraries of a store are imported only when it is one of theirs."""
+    if name.kind == "hf":
+        return HuggingFace(name.repo, environment, stall_seconds=stall_seconds, parallelism=parallelism)
+    raise NotImplementedError(name.kind)

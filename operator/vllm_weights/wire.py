@@ -1,0 +1,124 @@
+"""HTTP for every source that speaks it: one client, and what its failures mean."""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+
+from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.listing import RemoteFile
+
+CONNECT_SECONDS = 4.0
+"""So that an unreachable hub is named within the five seconds an inspection may take."""
+LONGEST_RETRY_AFTER_SECONDS = 300.0
+"""The hub's rate limits count in windows of five minutes."""
+_RATELIMIT_RESET = re.compile(r"\bt=(\d+)")
+
+
+def client(headers: Mapping[str, str], read_seconds: float, connections: int) -> httpx2.Client:
+    """A client that follows redirects (credentials stay with their host) and honours the proxy variables."""
+    return httpx2.Client(
+        headers={"User-Agent": "vllm-operator-weights", "Accept-Encoding": "identity", **headers},
+        timeout=httpx2.Timeout(read_seconds, connect=min(CONNECT_SECONDS, read_seconds)),
+        limits=httpx2.Limits(max_connections=connections + 4, max_keepalive_connections=connections + 4),
+        follow_redirects=True,
+    )
+
+
+@contextmanager
+def connection_errors_named(host: str) -> Iterator[None]:
+    """Turns the client's own exceptions into HubUnreachable."""
+    try:
+        yield
+    except (httpx2.TransportError, httpx2.TooManyRedirects, httpx2.StreamError) as error:
+        raise unreachable(host, f"{type(error).__name__} {error}".strip()) from error
+    except RuntimeError as error:  # "Cannot send a request, as the client has been closed": another worker failed.
+        raise unreachable(host, str(error)) from error
+
+
+def unreachable(host: str, why: str) -> WeightsError:
+    return WeightsError(
+        Reason.HUB_UNREACHABLE,
+        f"{host} cannot be reached or breaks off: {why}.",
+        "Check that the namespace may reach it (NetworkPolicy, proxy variables, DNS), and its status page; "
+        "for a mirror set HF_ENDPOINT.",
+    )
+
+
+def common_failure(response: httpx2.Response, host: str) -> WeightsError:
+    """The failure of an answer that its source gives no meaning of its own."""
+    status = response.status_code
+    if status == 429:
+        return WeightsError(
+            Reason.RATE_LIMITED,
+            f"{host} limits the rate of requests (HTTP 429).",
+            "Set a token: signed-in clients have a higher limit; or wait, or use a mirror.",
+            retry_after=retry_after(response.headers),
+        )
+    if status >= 500 or status == 408:
+        failure = unreachable(host, f"HTTP {status}")
+        failure.retry_after = retry_after(response.headers)
+        return failure
+    return WeightsError(
+        Reason.HUB_REFUSED,
+        f"{host} answered HTTP {status} for {response.url.path}.",
+        "Check the name of the source, and that the endpoint speaks this protocol.",
+    )
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait that the other side asks for, by Retry-After or the hub's RateLimit header."""
+    text = headers.get("retry-after", "").strip()
+    if text.replace(".", "", 1).isdigit():
+        return min(float(text), LONGEST_RETRY_AFTER_SECONDS)
+    if text and (date := email.utils.parsedate_to_datetime(text)):
+        return min(max(0.0, date.timestamp() - time.time()), LONGEST_RETRY_AFTER_SECONDS)
+    if match := _RATELIMIT_RESET.search(headers.get("ratelimit", "")):
+        return min(float(match[1]), LONGEST_RETRY_AFTER_SECONDS)
+    return None
+
+
+def body_of_range(response: httpx2.Response, file: RemoteFile, start: int, end: int) -> Iterator[bytes | memoryview]:
+    """The asked bytes of an answer; also where the server ignores ranges and sends the whole file."""
+    skip = start if response.status_code == 200 else 0
+    total = response.headers.get("content-range", "").rpartition("/")[2]
+    if total.isdigit() and int(total) != file.size:
+        raise source_changed(file, f"it is {total} bytes long, not {file.size}")
+    left = end - start
+    for piece in response.iter_raw():
+        view = memoryview(piece)[skip:]
+        skip = max(0, skip - len(piece))
+        if left <= len(view):
+            yield view[:left]
+            return
+        left -= len(view)
+        yield view
+
+
+def source_changed(file: RemoteFile, how: str) -> WeightsError:
+    return WeightsError(
+        Reason.SOURCE_CHANGED,
+        f"{file.path} is not what was listed: {how}.",
+        "The source changed meanwhile: inspect it again (any change of spec.model or its revision does).",
+    )
+
+
+def json_object(response: httpx2.Response, host: str) -> dict[str, Any]:
+    """The JSON object of an answer. Raises HubRefused for anything else: a login page of a proxy, say."""
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise WeightsError(
+            Reason.HUB_REFUSED,
+            f"{host} did not answer JSON for {response.url.path}.",
+            "Check the endpoint, and whether a proxy answers in its place.",
+        )
+    return answer
