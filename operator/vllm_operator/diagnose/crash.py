@@ -1,0 +1,88 @@
+"""From the log of a server or Job that ended (or hangs) to its failure."""
+
+from typing import Final
+
+from vllm_operator.diagnose.failure import Failure, failure, from_termination_message
+from vllm_operator.diagnose.lines import read_text
+from vllm_operator.diagnose.log import Evidence, gather
+from vllm_operator.diagnose.reasons import Reason
+from vllm_operator.diagnose.rules import CAUSES, find
+
+_SIGNALS: Final = {
+    132: "illegal instruction",
+    134: "abort",
+    135: "bus error",
+    136: "floating point error",
+    139: "segmentation fault",
+}
+
+
+def diagnose_log(text: object, exit_code: int | None = None) -> Failure:
+    """The failure a log shows; `ServerCrashed` with an excerpt when no rule knows it. Takes any text or bytes, never raises."""
+    raw = read_text(text)
+    said = from_termination_message(raw.strip().rpartition("\n")[2])
+    if said is not None:
+        return said.on("", exit_code)
+    return _judge(gather(raw), exit_code).on("", exit_code)
+
+
+def fatal_while_starting(text: object) -> Failure | None:
+    """The failure of a server that still runs but whose engine has logged its end; None while it may yet become ready.
+
+    An engine can log a fatal error and neither it nor the API server end: without this the pod hangs until its budget is spent.
+    """
+    seen = gather(text)
+    if seen.ready or not seen.fatal:
+        return None
+    found = find(seen.text, context=seen.everything, weights=CAUSES)
+    if found is not None:
+        return found
+    # The line that says so comes before the traceback that says why: a log read in between is read again.
+    return _judge(seen, None) if seen.root or "Engine core initialization failed" in seen.text else None
+
+
+def _judge(seen: Evidence, exit_code: int | None) -> Failure:
+    found = find(seen.text, context=seen.everything, exit_code=exit_code, weights=CAUSES)
+    if found is not None:
+        return found
+    if seen.engine_lost or not seen.root:
+        symptom = find(seen.text, weights=frozenset({"symptom"}))
+        if symptom is not None:
+            return _of_service(seen) if seen.ready else symptom
+    if not seen.fatal and not seen.root and exit_code in (None, 0):
+        request = find(seen.text, weights=frozenset({"request"}))
+        if request is not None:
+            return request
+    return _unknown(seen, exit_code)
+
+
+def _of_service(seen: Evidence) -> Failure:
+    cause = f": {seen.root}" if seen.root else " and logged no error"
+    return failure(
+        Reason.EngineDied,
+        f"The engine died in service{cause}. The server ends after it, with exit code 0.",
+        excerpt=seen.root or seen.text[-1024:],
+        rule="engine-died-in-service",
+    )
+
+
+def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
+    ended = "The server ended" if exit_code is None else f"The server ended with exit code {exit_code}"
+    if seen.root:
+        message = f"{ended}, for a reason no rule knows: {seen.root[:400]}"
+    elif exit_code == 137:
+        message = (
+            f"{ended}: it was killed (SIGKILL), by the kernel for its memory or by the kubelet after its grace period."
+        )
+    elif exit_code in _SIGNALS:
+        message = f"{ended} ({_SIGNALS[exit_code]})."
+    elif seen.stopped or exit_code == 143:
+        message = f"{ended}: it was asked to stop (SIGTERM), and its log shows no error before that."
+    else:
+        message = f"{ended}, and its log shows no error."
+    return failure(Reason.ServerCrashed, message, excerpt=_from_root(seen) if seen.root else seen.tail)
+
+
+def _from_root(seen: Evidence) -> str:
+    start = max(seen.text.find(seen.root), 0)
+    return seen.text[start : start + 1024]

@@ -1,0 +1,154 @@
+"""From a container's raw log to plain lines that know who wrote them and how loudly.
+
+A log reaches us through many hands: kubectl adds timestamps and pod names, CRI and Docker their stream headers, vLLM the
+process and level, torch the rank, Ray the worker. All of it is taken off here, so that a rule sees the words only.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+MAX_LOG_CHARS: Final = 512 * 1024
+"""Of a longer log the head and the tail are read, half each: a start and its end."""
+MAX_LINE_CHARS: Final = 4096
+"""Of a longer line the head is kept, and the last quarter: error texts stand at either end."""
+
+_ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,16}[ -/]?[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)|[@-_])")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_STAMP = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
+_CARRIER = re.compile(
+    rf"(?:{_STAMP} (?:stdout|stderr) [FP] )"  # CRI
+    rf"|(?:\[?{_STAMP}\]?(?: ?\|)?(?: |$))"  # kubectl logs --timestamps, GitLab
+    r"|(?:\[pod/[^\]\s]{1,120}\] )"  # kubectl logs --prefix
+    r"|(?:[A-Za-z0-9][\w.-]{0,80} {1,20}\| )"  # docker compose
+    r"|(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d [\w.-]{1,80} [\w.@/-]{1,80}(?:\[\d{1,8}\])?: )"  # syslog
+)
+_PROCESS = re.compile(
+    r"\((?P<name>[A-Za-z_][\w.:-]{0,60}?)(?:_(?:DP|TP|PP|EP|DCP|PCP|CP)?\d{1,4}(?:_[A-Z]{1,4}\d{1,4}){0,5})?"
+    r"(?: rank=\d{1,4})? ?(?:pid=\d{1,10})(?:, ip=[\w.:]{1,60})?\)(?: |$)"
+    r"|\(pid=\d{1,10}(?:, ip=[\w.:]{1,60})?\)(?: |$)"
+    r"|\[(?:default)?rank\d{1,4}\]:(?: |$|(?=\[))"
+)
+_LEVEL = re.compile(
+    r"(?P<level>TRACE|DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL|EXCEPTION)"
+    r"(?: (?:\d{4}-)?\d\d-\d\d \d\d:\d\d(?::\d\d)?(?:[.,]\d{1,6})?)?"
+    r"(?:(?: \[(?P<site>[\w./-]{1,120}:\d{1,6})\]| (?P<old>[\w./-]{1,120}:\d{1,6})\])(?: |$)"
+    r"|:[\w.]{1,80}:|: {1,8}|: ?$| - )"
+)
+_GLOG = re.compile(
+    r"(?:\[rank\d{1,4}\]:)?\[?(?P<level>[IWEF])\d{4} \d\d:\d\d:\d\d\.\d{3,9} +\d{1,10} (?P<site>[\w./-]{1,120}:\d{1,6})\] ?"
+)
+_LOGFMT = re.compile(r'(?:^|\s)level="?(?P<level>[a-zA-Z]{4,8})"?\s(?:.{0,400}?\s)??msg=(?P<msg>".{0,4000}"|\S{1,400})')
+_REPEATED = re.compile(r" ?\[repeated \d{1,6}x across[^\]]{0,200}\]\s*$")
+_LEVELS: Final = {
+    "I": "INFO",
+    "W": "WARNING",
+    "E": "ERROR",
+    "F": "CRITICAL",
+    "WARN": "WARNING",
+    "FATAL": "CRITICAL",
+    "EXCEPTION": "ERROR",
+}
+_ENGINE = re.compile(r"engine|worker|rank|core", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line without its wrapping: `process` is "" where the line does not say, `level` "" where it has none."""
+
+    text: str
+    process: str = ""
+    level: str = ""
+    site: str = ""
+
+    @property
+    def from_engine(self) -> bool:
+        """True for the engine core, its workers and torch's ranks: what they say is nearer to the root."""
+        return bool(self.process) and _ENGINE.search(self.process) is not None and "api" not in self.process.lower()
+
+
+def read_text(raw: object) -> str:
+    """Any log as text: bytes are decoded leniently, a very long log loses its middle; never raises."""
+    text = bytes(raw).decode("utf-8", "replace") if isinstance(raw, bytes | bytearray) else str(raw or "")
+    if len(text) > MAX_LOG_CHARS:
+        half = MAX_LOG_CHARS // 2
+        text = text[:half] + "\n" + text[-half:]
+    return text
+
+
+def read_lines(raw: object) -> list[Line]:
+    """The log's lines in order, unwrapped; empty lines are kept (they end a traceback)."""
+    text = _ANSI.sub("", read_text(raw)) if "\x1b" in (text := read_text(raw)) else text
+    return [line for piece in re.split(r"\r\n|\n|\r", text) for line in _unwrap(_cut(piece))]
+
+
+def _cut(line: str) -> str:
+    if len(line) > MAX_LINE_CHARS:
+        tail = MAX_LINE_CHARS // 4
+        line = line[: MAX_LINE_CHARS - tail] + " … " + line[-tail:]
+    return _CONTROL.sub("", line)
+
+
+def _unwrap(piece: str) -> Iterator[Line]:
+    rest = _without_carrier(piece)
+    if rest[:1] == "{" and rest.rstrip()[-1:] == "}":
+        unpacked = _from_json(rest)
+        if unpacked is not None:
+            yield from unpacked
+            return
+    if "level=" in rest and (match := _LOGFMT.search(rest)):
+        message = match["msg"].strip('"').replace('\\"', '"')
+        yield _plain(message, level=match["level"].upper())
+        return
+    yield _plain(rest)
+
+
+def _without_carrier(piece: str) -> str:
+    for _ in range(3):
+        match = _CARRIER.match(piece)
+        if match is None:
+            break
+        piece = piece[match.end() :]
+    return piece
+
+
+def _plain(rest: str, level: str = "", process: str = "") -> Line:
+    site = ""
+    for _ in range(4):
+        if rest[:1] in "([" and (match := _PROCESS.match(rest)):
+            process = match.groupdict().get("name") or process or "rank"
+        elif not site and (match := _LEVEL.match(rest) or _GLOG.match(rest)):
+            found = match.groupdict()
+            level = _LEVELS.get(found["level"], found["level"])
+            site = found.get("site") or found.get("old") or "-"
+        else:
+            break
+        rest = rest[match.end() :]
+    rest = _REPEATED.sub("", rest) if "[repeated " in rest else rest
+    return Line(rest.rstrip(), process, _LEVELS.get(level, level), site.strip("-"))
+
+
+def _from_json(text: str) -> list[Line] | None:
+    """Docker's json-file, and JSON loggers with a message and perhaps an exception; None for other JSON."""
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    body = next(
+        (record[key] for key in ("log", "message", "msg", "MESSAGE", "event") if isinstance(record.get(key), str)), None
+    )
+    if body is None or "reason" in record:  # a termination message is read as a whole, elsewhere
+        return None
+    level = next((str(record[key]).upper() for key in ("level", "levelname", "severity") if record.get(key)), "")
+    process = str(record.get("process_name") or record.get("processName") or "")
+    details = [
+        record[key]
+        for key in ("exc_info", "exception", "traceback", "exc_text", "stack")
+        if isinstance(record.get(key), str)
+    ]
+    lines = [piece for part in (body, *details) for piece in part.rstrip("\n").split("\n")]
+    return [_plain(_without_carrier(_cut(piece)), level, process) for piece in lines]

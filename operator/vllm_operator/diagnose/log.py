@@ -1,0 +1,202 @@
+"""What in a log may be the cause: the evidence.
+
+Most of a log is not: progress, warnings, the frames of tracebacks and the source lines they echo, usage text, requests that
+failed while the server went on. What remains is a handful of lines, in order, of the last start only, with the words of
+engine and workers before those of the API server (whose last words only say that the engine failed).
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from vllm_operator.diagnose.lines import Line, read_lines
+
+MAX_EVIDENCE_CHARS: Final = 64 * 1024
+
+_START = re.compile(r"non-default args:|vLLM (?:API )?server version \S|args: Namespace\(")
+_READY = re.compile(r"Application startup complete|Uvicorn running on |Started server process .{0,40}ready")
+_STOP = re.compile(
+    r"\[shutdown\] API server: shutdown triggered|Received signal SIG(?:TERM|INT)|KeyboardInterrupt: terminated|Gracefully stopping http server"
+)
+_ENGINE_LOST = re.compile(
+    r"engine core exited unexpectedly|EngineDeadError|[Ee]ngine core proc \S{1,60} died|Worker proc \S{1,60} died unexpectedly"
+    r"|Engine(?:Core)? (?:encountered|hit) an? (?:fatal error|exception)|EngineCore encountered (?:a fatal error|an issue)"
+    r"|MQLLMEngine is already dead|Engine process \S{0,20} ?(?:died|failed)|AsyncEngineDeadError|Background loop has errored"
+)
+FATAL = re.compile(
+    r"EngineCore failed to start|WorkerProc failed to start|EngineCore hit an exception|Engine core initialization failed"
+    r"|WorkerProc initialization failed|Engine process failed to start|encountered a fatal error"
+    r"|Worker proc \S{1,60} died unexpectedly|[Ee]ngine core proc \S{1,60} died unexpectedly"
+)
+_WRAPPER = re.compile(
+    r"Engine core initialization failed|WorkerProc initialization failed|Engine process failed to start|EngineDeadError"
+    r"|EngineCore failed to start|WorkerProc failed to start|See (?:root cause|stack trace)|Executor failed|CancelledError"
+    r"|failed to start\.?$|encountered a fatal error|EngineGenerateError|AsyncEngineDeadError|Process (?:EngineCore|VllmWorker|SpawnProcess)"
+    r"|BrokenPipeError|^EOFError|ConnectionResetError|leaked (?:semaphore|shared_memory)|died unexpectedly|TaskGroup|KeyError: '/(?:psm|mp)[_-]"
+    r"|^(?:Exception in worker|Traceback|Invocation of|SystemExit|Worker failed with error)|output_handler failed|Shutting down|shutting down"
+)
+EXCEPTION = re.compile(
+    r"^(?:\|? {0,8}\+?-?\|? )?(?P<name>(?:[A-Za-z_][\w]{0,60}\.){0,8}[A-Z][A-Za-z_]{0,60}"
+    r"(?:Error|Exception|Interrupt|Exit|Exhausted|Warning|Timeout|Iteration|Forbidden|InvalidCxxCompiler)|(?:AssertionError|MemoryError))(?::|$| \()"
+)
+_FRAME = re.compile(r"^[\s|]{0,12}File \"[^\"]{1,300}\", line \d")
+_DEEP = re.compile(r" {4,}(?!\| )")
+"""Source lines whose frame is not in the log (cut, or rotated away)."""
+_MARKER = re.compile(
+    r"^[\s|+-]{0,8}(?:Traceback \(most recent call last\)|The above exception was the direct cause|During handling of the above"
+    r"|Exception Group Traceback|=+|-{3,}|\+-[+-]{3,}|\.\.\. \[\d+ lines cut\]|#{1,6} .{0,300}|For further information visit \S+)"
+)
+_NOISE = re.compile(
+    r"^\s{0,8}[\^~]{3,}|it/s\]|s/it\]|\?it/s|(?:Fetching|Loading|Capturing) .{0,80}\d{1,3}%|\d{1,3}%\|"
+    r"|\" \d{3} (?:OK|[A-Z][a-z]+)|Warning: |Warning\(|UserWarning|FutureWarning|DeprecationWarning|warnings\.warn"
+    r"|^\s{0,8}(?:usage: |\.\.\. \[usage text cut\])|^\s{12,}\[?-{1,2}[a-z]"
+)
+_HARMLESS = re.compile(
+    r"Error saving model info cache|Failed to import from vllm\._[A-Za-z]|Error retrieving (?:file list|safetensors)|, retrying \d of \d"
+    r"|Ignoring import error|Failed to load plugin|Could not load .{0,60}plugin|Cannot use FlashAttention|Error in inspecting model architecture .{0,80}retry"
+)
+_REQUEST = re.compile(
+    r"Exception in ASGI application|Error (?:in|with) (?:preprocessing|applying|completion|chat|generating|processing|request|model error)"
+    r"|Error in \w{1,40} (?:stream )?generator|ErrorResponse\(|Error with model error"
+)
+_ENGINE_SITE = re.compile(
+    r"^(?:[\w/]{0,80}/)?(?:core|engine|llm_engine|async_llm_engine|multiproc|worker|gpu_|cpu_|ray_|launcher|async_llm|core_client|client|cuda|pynccl|shm_|dump_input)"
+)
+_ALWAYS = re.compile(
+    r"must provide a chat template|default chat template is no longer allowed|NCCL WARN|ProcessGroupNCCL|Fatal Python error|terminate called"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """The lines that may name the cause, joined for matching, and what is known about the server's life."""
+
+    text: str
+    everything: str
+    ready: bool
+    stopped: bool
+    engine_lost: bool
+    fatal: bool
+    root: str
+    tail: str
+
+
+def gather(raw: object) -> Evidence:
+    """The evidence in a log; empty for an empty or healthy one."""
+    starts = _starts(read_lines(raw))
+    chosen = _evidence(starts[-1])
+    if (
+        not chosen.text and not chosen.ready and len(starts) > 1
+    ):  # the last start has only begun: its predecessor failed
+        return _evidence(starts[-2])
+    return chosen
+
+
+def _starts(lines: Sequence[Line]) -> list[Sequence[Line]]:
+    """The log cut at each start of a server; several announcements close together are one start."""
+    cuts: list[int] = []
+    busy = False
+    for index, line in enumerate(lines):
+        if _START.search(line.text[:200]) and not line.from_engine and (not cuts or busy):
+            cuts.append(index)
+            busy = False
+        busy = (
+            busy
+            or EXCEPTION.match(line.text) is not None
+            or FATAL.search(line.text) is not None
+            or _STOP.search(line.text) is not None
+        )
+    if len(cuts) < 2:
+        return [lines]
+    cuts[0] = 0
+    return [lines[start:end] for start, end in zip(cuts, [*cuts[1:], len(lines)], strict=True)]
+
+
+def _evidence(lines: Sequence[Line]) -> Evidence:
+    ready_at = _first(lines, _READY)
+    stop_at = _first(lines, _STOP)
+    lost_at = _first(lines, _ENGINE_LOST, start=ready_at)
+    lost = lost_at < len(lines) and lost_at < stop_at
+    end = len(lines) if lost or stop_at < ready_at else min(stop_at, len(lines))
+    kept = _unique([*_candidates(lines[:ready_at], serving=False), *_candidates(lines[ready_at:end], serving=True)])
+    text = "\n".join(line.text for line in kept)[:MAX_EVIDENCE_CHARS]
+    return Evidence(
+        text=text,
+        everything="\n".join(line.text for line in lines if line.level in ("INFO", "WARNING", ""))[
+            : 4 * MAX_EVIDENCE_CHARS
+        ],
+        ready=ready_at < len(lines),
+        stopped=stop_at < len(lines) and not lost,
+        engine_lost=lost,
+        fatal=FATAL.search(text) is not None,
+        root=_root(kept),
+        tail="\n".join(line.text for line in lines if line.text.strip() and not _NOISE.search(line.text))[-1024:],
+    )
+
+
+def _first(lines: Sequence[Line], pattern: re.Pattern[str], start: int = 0) -> int:
+    return next((i for i in range(start, len(lines)) if pattern.search(lines[i].text)), len(lines))
+
+
+def _candidates(lines: Sequence[Line], *, serving: bool) -> Iterable[Line]:
+    """Lines that are neither progress nor the body of a traceback; while serving only the engine's."""
+    in_frame: str | None = None
+    in_request = False
+    harmless: tuple[str, str] | None = None
+    for line in lines:
+        text = line.text
+        if _FRAME.match(text):
+            in_frame = text[: len(text) - len(text.lstrip())]
+            continue
+        if in_frame is not None and _echoes(text, in_frame):
+            continue
+        in_frame = None
+        if _MARKER.match(text):
+            continue
+        harmless = (line.process, line.site) if line.site and _HARMLESS.search(text) else harmless
+        in_request = bool(_REQUEST.search(text)) or (in_request and not line.level and not line.process)
+        if harmless and harmless == (line.process, line.site):
+            continue
+        if _counts(line, serving, in_request):
+            yield line
+
+
+def _echoes(text: str, frame_indent: str) -> bool:
+    """True for the source a traceback shows under a frame: deeper than the frame, or anything that is no exception."""
+    indent = len(text) - len(text.lstrip())
+    if indent > len(frame_indent):
+        return True
+    return (
+        indent == len(frame_indent)
+        and not frame_indent
+        and EXCEPTION.match(text) is None
+        and text.endswith(("(", ")", ",", "]"))
+    )
+
+
+def _counts(line: Line, serving: bool, in_request: bool) -> bool:
+    text = line.text
+    if not text.strip() or line.level in ("INFO", "DEBUG", "TRACE") or _DEEP.match(text):
+        return False
+    if _ALWAYS.search(text):
+        return True
+    if line.level == "WARNING" and not _ENGINE_LOST.search(text):
+        return False
+    if _NOISE.search(text) or _HARMLESS.search(text) or in_request:
+        return False
+    return (
+        not serving or line.from_engine or line.level == "CRITICAL" or bool(line.site and _ENGINE_SITE.match(line.site))
+    )
+
+
+def _unique(lines: Iterable[Line]) -> list[Line]:
+    seen: set[str] = set()
+    return [line for line in lines if not (line.text in seen or seen.add(line.text))]  # type: ignore[func-returns-value]
+
+
+def _root(kept: Sequence[Line]) -> str:
+    """The first exception that is no mere wrapper, the engine's before the API server's; "" when there is none."""
+    raised = [line for line in kept if EXCEPTION.match(line.text) and not _WRAPPER.search(line.text)]
+    first = next((line for line in raised if line.from_engine), raised[0] if raised else None)
+    return first.text.strip() if first else ""

@@ -1,0 +1,190 @@
+"""The rules: which words in a log, an event or a refusal mean which reason. They are data, in rules.yaml.
+
+A rule matches when one of its `any` patterns is found, all of its `all` are, and none of its `unless`. Of several rules that
+match, the one with the stronger weight wins, then the one whose words come first: the first fatal line is the root.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from typing import Annotated, Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from vllm_operator.diagnose.failure import Failure, failure
+from vllm_operator.diagnose.reasons import MEANINGS, Reason
+
+Weight = Literal["root", "consequence", "fallback", "symptom", "request"]
+Where = Literal["log", "image", "start", "mount", "create", "claim", "evict"]
+_WEIGHTS: Final = {"root": 0, "consequence": 1, "fallback": 2, "symptom": 3, "request": 4}
+_EXCERPT_LINES: Final = 3
+
+Many = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
+
+
+class Rule(BaseModel):
+    """One entry of rules.yaml. `message` holds variants: the first whose numbers are all known is said."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")
+    reason: Reason
+    where: Where = "log"
+    weight: Weight = "root"
+    any: Many = Field(min_length=1)
+    all: Many = ()
+    unless: Many = ()
+    context: Many = ()
+    exit_codes: tuple[int, ...] = ()
+    message: Many = Field(min_length=1)
+    remedy: str
+    retry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A compiled pattern and a literal every match must contain, looked for first because that is fast."""
+
+    literal: str
+    regex: re.Pattern[str]
+
+    def search(self, text: str) -> re.Match[str] | None:
+        """The first match, or None."""
+        return self.regex.search(text) if self.literal in text else None
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """A rule, ready to be matched."""
+
+    rule: Rule
+    any: tuple[Pattern, ...]
+    all: tuple[Pattern, ...]
+    unless: tuple[Pattern, ...]
+    context: tuple[Pattern, ...]
+
+    def match(self, text: str) -> re.Match[str] | None:
+        """The earliest match of the rule's words in the text, when the whole rule holds."""
+        found = [match for pattern in self.any if (match := pattern.search(text))]
+        if not found or not all(pattern.search(text) for pattern in self.all):
+            return None
+        return (
+            None
+            if any(pattern.search(text) for pattern in self.unless)
+            else min(found, key=lambda match: match.start())
+        )
+
+
+@lru_cache(maxsize=1)
+def all_rules() -> tuple[Rule, ...]:
+    """Every rule, as written in rules.yaml."""
+    raw = yaml.safe_load(files(__package__).joinpath("rules.yaml").read_text(encoding="utf-8"))
+    return tuple(Rule.model_validate(entry) for entry in raw["rules"])
+
+
+@lru_cache(maxsize=16)
+def _matchers(where: Where) -> tuple[Matcher, ...]:
+    return tuple(
+        Matcher(rule, _patterns(rule.any), _patterns(rule.all), _patterns(rule.unless), _patterns(rule.context))
+        for rule in all_rules()
+        if rule.where == where
+    )
+
+
+def _patterns(sources: Sequence[str]) -> tuple[Pattern, ...]:
+    return tuple(Pattern(longest_literal(source), re.compile(source)) for source in sources)
+
+
+def longest_literal(source: str) -> str:
+    """The longest run of plain characters that any match of the pattern contains; "" when none is sure."""
+    if "(?i" in source:
+        return ""
+    runs, run, depth, skip = [], "", 0, 0
+    for index, char in enumerate(source):
+        if skip:
+            skip -= 1
+            continue
+        following = source[index + 1 : index + 2]
+        if depth == 0 and char == "|":
+            return ""
+        if char == "\\":
+            literal, skip = (following if following and not following.isalnum() else ""), 1
+            following = source[index + 2 : index + 3]
+        else:
+            literal = char if char not in "()[]{}.*+?^$|" else ""
+        depth += (char in "([{") - (char in ")]}")
+        if literal and depth == 0 and following not in ("?", "*", "{"):
+            run += literal
+        else:
+            runs.append(run)
+            run = ""
+    return max([*runs, run], key=len)
+
+
+CAUSES: Final[frozenset[Weight]] = frozenset({"root", "consequence", "fallback"})
+"""Weights of rules that name a cause; the others only say that something failed."""
+
+
+def find(
+    text: str,
+    where: Where = "log",
+    *,
+    context: str = "",
+    exit_code: int | None = None,
+    weights: frozenset[Weight] | None = None,
+) -> Failure | None:
+    """The failure that the text names, or None when no rule knows it.
+
+    `context` is searched for a rule's extra numbers; `weights` narrows the rules to some.
+    """
+    best: tuple[int, int, Matcher, re.Match[str]] | None = None
+    for matcher in _matchers(where):
+        if not _applies(matcher.rule, exit_code, weights) or (match := matcher.match(text)) is None:
+            continue
+        key = (_WEIGHTS[matcher.rule.weight], match.start())
+        if best is None or key < best[:2]:
+            best = (*key, matcher, match)
+    return None if best is None else _failure(best[2], best[3], text, context)
+
+
+def _applies(rule: Rule, exit_code: int | None, weights: frozenset[Weight] | None) -> bool:
+    if weights is not None and rule.weight not in weights:
+        return False
+    return not rule.exit_codes or exit_code is None or exit_code in rule.exit_codes
+
+
+def _failure(matcher: Matcher, match: re.Match[str], text: str, context: str) -> Failure:
+    rule = matcher.rule
+    numbers: dict[str, str] = {}
+    for pattern in (*matcher.context, *matcher.any, *matcher.all):
+        found = pattern.search(text) or (pattern.search(context) if pattern in matcher.context else None)
+        numbers |= {key: value.strip(" .,;:") for key, value in (found.groupdict() if found else {}).items() if value}
+    numbers |= {key: value.strip(" .,;:") for key, value in match.groupdict().items() if value}
+    return failure(
+        rule.reason,
+        _filled(rule.message, numbers),
+        remedy=_filled((rule.remedy, MEANINGS[rule.reason].remedy), numbers),
+        excerpt=_excerpt(text, match),
+        retry=rule.retry,
+        rule=rule.name,
+    )
+
+
+def _filled(variants: Sequence[str], numbers: Mapping[str, Any]) -> str:
+    for variant in variants:
+        try:
+            return variant.format_map(numbers)
+        except KeyError:
+            continue
+    return MEANINGS[Reason.ServerCrashed].text
+
+
+def _excerpt(text: str, match: re.Match[str]) -> str:
+    start = text.rfind("\n", 0, match.start()) + 1
+    lines = text[start : start + 4096].split("\n")[
+        : max(_EXCERPT_LINES, text.count("\n", match.start(), match.end()) + 1)
+    ]
+    return "\n".join(line.strip() for line in lines if line.strip())
