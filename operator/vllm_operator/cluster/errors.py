@@ -1,0 +1,78 @@
+"""What can go wrong with the API server, in the five ways that call for different answers.
+
+ApiError
+├── Busy       the server cannot answer now (429, 5xx, no connection, a timeout): the same call, later
+├── Conflict   somebody else was quicker (409): look again, decide anew
+├── Gone       what is written to is no longer there (404, 410)
+├── Forbidden  the operator, or what it asked for, is not allowed (401, 403): quota and Pod Security, too
+└── Refused    the server does not accept the object (400, 422 and the rest)
+
+OutOfBounds    a bug of ours: a write that would leave the model's namespace
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+MESSAGE_LIMIT = 1024  # of what the server says; an admission policy may answer with pages
+
+
+class ApiError(Exception):
+    """The API server's answer was no. `status` is the HTTP status, 0 when there was no answer."""
+
+    expected = True  # the queue logs it in one line, without a traceback
+
+    def __init__(self, status: int, message: str, *, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.retry_after = retry_after
+
+
+class Busy(ApiError):
+    """Not now. `retry_after` seconds were asked for by the server; 0 when it did not say."""
+
+
+class Conflict(ApiError):
+    """The object changed, or was replaced, since it was seen."""
+
+
+class Gone(ApiError):
+    """There is no such object (any more)."""
+
+
+class Forbidden(ApiError):
+    """Not allowed: the operator's rights, a quota, an admission policy."""
+
+
+class Refused(ApiError):
+    """The object is invalid."""
+
+
+class OutOfBounds(ValueError):
+    """A write to another namespace, to a kind that is not the operator's, or for another owner."""
+
+
+_BY_STATUS: Mapping[int, type[ApiError]] = {
+    401: Forbidden, 403: Forbidden, 404: Gone, 409: Conflict, 410: Gone, 408: Busy, 429: Busy,
+}  # fmt: skip
+
+
+def error_of(status: int, body: bytes, headers: Mapping[str, str], what: str) -> ApiError:
+    """The error for an HTTP answer; `what` names the call in its message."""
+    kind = _BY_STATUS.get(status, Busy if status >= 500 else Refused)
+    return kind(status, f"{what}: {_message(status, body)}", retry_after=_seconds(headers.get("Retry-After", "")))
+
+
+def _message(status: int, body: bytes) -> str:
+    try:
+        said = json.loads(body)
+        text = str(said["message"]) if isinstance(said, dict) and "message" in said else ""
+    except ValueError:
+        text = body.decode("utf-8", "replace")
+    return (text.strip() or f"HTTP {status}")[:MESSAGE_LIMIT]
+
+
+def _seconds(text: str) -> float:
+    return min(float(text), 60.0) if text.isascii() and text.isdigit() else 0.0

@@ -1,0 +1,324 @@
+"""The client of the API server: what it writes, what it refuses to write, and which errors it tells apart."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.wire.apiserver import Kubernetes
+from tests.wire.fixtures import a_cluster, a_vllmmodel
+from vllm_operator.cluster import (
+    ApiError,
+    Busy,
+    Cluster,
+    Conflict,
+    Connection,
+    Forbidden,
+    Gone,
+    OutOfBounds,
+    Owner,
+    Writer,
+)
+from vllm_operator.cluster.connection import Request
+from vllm_operator.cluster.kinds import AUTOSCALERS, CLAIMS, CONFIG_MAPS, JOBS, MODELS, PODS, SCALED_OBJECTS, path_of
+from vllm_operator.cluster.reader import LOG_TAIL_BYTES, PAGE
+from vllm_operator.decide.types import Ref
+
+JOB = Ref("batch/v1", "Job", "pull-x")
+
+
+def a_job(name: str = "pull-x", **metadata: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": "team", **metadata},
+        "spec": {"backoffLimit": 4},
+    }
+
+
+def a_config_map(name: str, **metadata: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": "team", **metadata},
+        "data": {},
+    }
+
+
+def writer_of(cluster: Cluster, name: str = "m") -> Writer:
+    return Writer(cluster.connection, Owner("team", name, f"uid-of-{name}"))
+
+
+def owners(fake: Kubernetes, kind: str, name: str) -> list[str]:
+    found = fake.get(kind, name)
+    assert found is not None
+    return [owner["name"] for owner in found["metadata"].get("ownerReferences", [])]
+
+
+async def test_what_is_absent_is_none() -> None:
+    async with a_cluster() as (_, cluster):
+        assert await cluster.model("team", "m") is None
+
+
+async def test_a_long_list_is_read_page_by_page_and_names_its_kind() -> None:
+    async with a_cluster() as (fake, cluster):
+        for number in range(PAGE + 20):
+            fake.put(a_vllmmodel(f"m{number}"))
+        found = await cluster.list(MODELS)
+
+    assert len({model["metadata"]["name"] for model in found}) == PAGE + 20
+    assert fake.verbs()["GET"] == 2
+    assert found[0]["kind"] == "VLLMModel"
+
+
+async def test_a_list_is_selected_by_labels() -> None:
+    async with a_cluster() as (fake, cluster):
+        fake.put(a_job("a", labels={"x": "1"}))
+        fake.put(a_job("b", labels={"x": "2"}))
+        found = await cluster.list(JOBS, "team", labels="x=2")
+
+    assert [job["metadata"]["name"] for job in found] == ["b"]
+
+
+async def test_an_optional_api_that_is_absent_is_asked_for_once() -> None:
+    async with a_cluster() as (fake, cluster):
+        first = await cluster.list_if_served(SCALED_OBJECTS, "team")
+        second = await cluster.list_if_served(SCALED_OBJECTS, "team")
+        assert await cluster.list_if_served(AUTOSCALERS, "team") == []
+
+    assert (first, second, len(fake.audit)) == ([], [], 2)
+
+
+async def test_nodes_are_asked_for_once_a_minute() -> None:
+    now = 100.0
+    async with a_cluster() as (fake, plain):
+        cluster = Cluster(plain.connection, clock=lambda: now)
+        fake.put({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": {"gpu": "yes"}}})
+        await cluster.nodes()
+        found = await cluster.nodes()
+        assert len(fake.audit) == 1
+        now = 161.0
+        await cluster.nodes()
+
+    assert found[0]["metadata"]["labels"] == {"gpu": "yes"}
+    assert len(fake.audit) == 2
+
+
+async def test_creating_what_exists_is_fine_and_says_so() -> None:
+    async with a_cluster() as (_, cluster):
+        made = await writer_of(cluster, "m").create(a_job())
+        again = await writer_of(cluster, "n").create(a_job())
+
+    assert made is not None
+    assert made["metadata"]["uid"]
+    assert again is None
+
+
+async def test_models_add_their_ownership_without_taking_each_others() -> None:
+    async with a_cluster() as (fake, cluster):
+        uid = fake.put(a_job())["metadata"]["uid"]
+        await writer_of(cluster, "m").own(JOB, uid)
+        await writer_of(cluster, "n").own(JOB, uid)
+
+    assert owners(fake, "Job", "pull-x") == ["m", "n"]
+    managers = [entry["manager"] for entry in fake.get("Job", "pull-x")["metadata"]["managedFields"]]  # type: ignore[index]
+    assert managers == ["vllm-operator-uid-of-m", "vllm-operator-uid-of-n"]
+
+
+async def test_owning_a_successor_of_what_was_seen_is_a_conflict() -> None:
+    async with a_cluster() as (fake, cluster):
+        fake.put(a_job())
+        with pytest.raises(Conflict):
+            await writer_of(cluster).own(JOB, "uid-of-another-life")
+
+
+async def test_the_last_owner_deletes_and_the_others_only_let_go() -> None:
+    async with a_cluster() as (fake, cluster):
+        uid = fake.put(a_job())["metadata"]["uid"]
+        for name in ("m", "n"):
+            await writer_of(cluster, name).own(JOB, uid)
+        await writer_of(cluster, "m").release(JOB)
+        assert owners(fake, "Job", "pull-x") == ["n"]
+        await writer_of(cluster, "m").release(JOB)
+        assert owners(fake, "Job", "pull-x") == ["n"], "who owns nothing releases nothing"
+        await writer_of(cluster, "n").release(JOB)
+        await writer_of(cluster, "n").release(JOB)
+
+    assert fake.get("Job", "pull-x") is None
+
+
+async def test_a_release_that_crosses_another_models_claim_is_a_conflict() -> None:
+    """Between the read and the delete another model becomes an owner: the delete must not happen."""
+    async with a_cluster() as (fake, cluster):
+        uid = fake.put(a_job())["metadata"]["uid"]
+        await writer_of(cluster, "m").own(JOB, uid)
+
+        def another_owner_comes(request: web.Request) -> None:
+            if request.method == "DELETE" and owners(fake, "Job", "pull-x") == ["m"]:
+                fake.edit("Job", "pull-x", {"metadata": {"labels": {"touched": "yes"}}})
+
+        fake.faults.append(another_owner_comes)
+        with pytest.raises(Conflict):
+            await writer_of(cluster, "m").release(JOB)
+
+    assert fake.get("Job", "pull-x") is not None
+
+
+async def test_a_delete_reaches_only_the_object_that_was_seen() -> None:
+    async with a_cluster() as (fake, cluster):
+        uid = fake.put(a_job())["metadata"]["uid"]
+        with pytest.raises(Conflict):
+            await writer_of(cluster).delete(JOB, "uid-of-another-life")
+        await writer_of(cluster).delete(JOB, uid)
+        await writer_of(cluster).delete(JOB, uid)
+
+    assert fake.get("Job", "pull-x") is None
+
+
+async def test_annotations_are_added_to_the_object_that_was_seen() -> None:
+    async with a_cluster() as (fake, cluster):
+        uid = fake.put(a_job(annotations={"kept": "yes"}))["metadata"]["uid"]
+        await writer_of(cluster).annotate(JOB, {"result": "{}"}, uid)
+        with pytest.raises(Conflict):
+            await writer_of(cluster).annotate(JOB, {"result": "no"}, "uid-of-another-life")
+
+    assert fake.get("Job", "pull-x")["metadata"]["annotations"] == {"kept": "yes", "result": "{}"}  # type: ignore[index]
+
+
+async def test_an_apply_creates_changes_and_is_forced_under_one_manager() -> None:
+    async with a_cluster() as (fake, cluster):
+        writer = writer_of(cluster)
+        await writer.apply(a_config_map("c"))
+        uid = fake.get("ConfigMap", "c")["metadata"]["uid"]  # type: ignore[index]
+        await writer.apply(a_config_map("c", labels={"new": "yes"}), uid)
+        with pytest.raises(Conflict):
+            await writer.apply(a_config_map("c"), "uid-of-another-life")
+
+    assert all("fieldManager=vllm-operator&force=true" in path for verb, path in fake.audit if verb == "PATCH")
+    assert fake.get("ConfigMap", "c")["metadata"]["labels"] == {"new": "yes"}  # type: ignore[index]
+
+
+async def test_a_status_is_replaced_whole_and_only_on_the_model_that_was_read() -> None:
+    async with a_cluster() as (fake, cluster):
+        uid = fake.put(a_vllmmodel())["metadata"]["uid"]
+        fake.edit("VLLMModel", "m", {"status": {"url": "old"}})
+        await Writer(cluster.connection, Owner("team", "m", uid)).status({"replicas": 1})
+        with pytest.raises(Conflict):
+            await Writer(cluster.connection, Owner("team", "m", "another-life")).status({"replicas": 2})
+
+    assert fake.get("VLLMModel", "m")["status"] == {"replicas": 1}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        a_config_map("c", namespace="kube-system"),
+        a_config_map("c", ownerReferences=[{"uid": "another", "kind": "VLLMModel", "name": "x"}]),
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "namespace": "team"}},
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "team"}},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "team"}},
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "r", "namespace": "team"}},
+        a_config_map("../secrets/s"),
+    ],
+    ids=["other namespace", "other owner", "cluster-scoped", "pod", "secret", "role", "path"],
+)
+async def test_writes_that_are_not_the_models_never_leave_the_process(manifest: dict[str, Any]) -> None:
+    async with a_cluster() as (fake, cluster):
+        with pytest.raises(OutOfBounds):
+            await writer_of(cluster).create(manifest)
+        with pytest.raises(OutOfBounds):
+            await writer_of(cluster).apply(manifest)
+
+    assert fake.audit == []
+
+
+async def test_references_to_foreign_kinds_are_not_deleted_or_released() -> None:
+    async with a_cluster() as (fake, cluster):
+        with pytest.raises(OutOfBounds):
+            await writer_of(cluster).delete(Ref("v1", "Pod", "p"), "uid")
+        with pytest.raises(OutOfBounds):
+            await writer_of(cluster).release(Ref("v1", "Namespace", "team"))
+
+    assert fake.audit == []
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, Forbidden),
+        (403, Forbidden),
+        (404, Gone),
+        (409, Conflict),
+        (410, Gone),
+        (429, Busy),
+        (500, Busy),
+        (503, Busy),
+    ],
+)
+async def test_each_refusal_has_its_type_and_the_servers_words(status: int, error: type[ApiError]) -> None:
+    async with a_cluster() as (fake, cluster):
+        answer = {"kind": "Status", "message": "exceeded quota: gpus"}
+        fake.faults.append(lambda request: web.json_response(answer, status=status, headers={"Retry-After": "7"}))
+        with pytest.raises(error, match="exceeded quota") as caught:
+            await cluster.list(JOBS, "team")
+
+    assert caught.value.retry_after == 7.0
+
+
+async def test_an_answer_that_never_comes_is_busy_not_a_hang() -> None:
+    async with a_cluster() as (fake, cluster):
+        fake.faults.append(lambda request: asyncio.sleep(5))
+        with pytest.raises(Busy, match="no answer"):
+            await cluster.connection.send(Request("GET", path_of(JOBS, "team"), timeout=0.05))
+
+
+async def test_no_server_at_all_is_busy() -> None:
+    async with a_cluster() as (_, cluster):
+        configuration = cluster.connection._given
+        configuration.host = "http://127.0.0.1:1"
+        async with Connection(configuration) as nowhere:
+            with pytest.raises(Busy):
+                await Cluster(nowhere).list(CLAIMS, "team")
+
+
+async def test_requests_are_counted_by_verb_and_status() -> None:
+    counted: list[tuple[str, int]] = []
+    async with a_cluster() as (_, cluster):
+        connection = Connection(cluster.connection._given, count=lambda *call: counted.append(call))
+        await Cluster(connection).get(CONFIG_MAPS, "team", "none")
+        await connection.close()
+
+    assert counted == [("GET", 404)]
+
+
+async def test_a_short_log_is_read_once_and_whole() -> None:
+    async with a_cluster() as (fake, cluster):
+        fake.logs["p", False] = "one\ntwo\n"
+        assert await cluster.log("team", "p", "vllm") == "one\ntwo\n"
+
+    assert len(fake.audit) == 1
+
+
+async def test_a_long_log_keeps_its_end_and_its_beginning() -> None:
+    async with a_cluster() as (fake, cluster):
+        fake.logs["p", True] = "vLLM API server version 0.32.0\n" + "noise\n" * 50_000 + "ValueError: the cause\n"
+        log = await cluster.log("team", "p", "vllm", previous=True)
+
+    assert log.startswith("vLLM API server version")
+    assert log.endswith("ValueError: the cause\n")
+    assert len(log) < 2 * LOG_TAIL_BYTES
+
+
+async def test_a_log_that_is_not_there_yet_is_empty() -> None:
+    async with a_cluster() as (_, cluster):
+        assert await cluster.log("team", "p", "vllm") == ""
+
+
+async def test_a_pod_is_named_as_the_proxy_wants_it() -> None:
+    assert (
+        path_of(PODS, "team", "https:p:8000", "proxy/health")
+        == "/api/v1/namespaces/team/pods/https:p:8000/proxy/health"
+    )
