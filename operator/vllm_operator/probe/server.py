@@ -1,0 +1,160 @@
+"""What a vLLM server says when it is asked: is it well, what does it serve, and does a real request go through.
+
+/health never runs the model, so a server counts as working only after one request did. With an API key, /v1 is closed to
+the operator (which reads no Secrets); /tokenize and /invocations are not, and serve the same model (vLLM 0.32).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vllm_operator.decide.types import ServerAnswer
+from vllm_operator.probe.reach import Reach, Reply, Target
+
+REQUEST_SECONDS = 30.0  # the first request may compile kernels
+PATIENCE = 2  # silences in a row before a server that was well counts as ill: long tokenization blocks its event loop
+_KV_TOKENS = re.compile(rb'vllm:cache_config_info\{[^}]*kv_cache_size_tokens="(\d+)"')
+_NAMES = 64  # of served models and adapters that are kept from an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is known of a server before it is asked."""
+
+    names: tuple[str, ...] = ()  # the names it was told to serve
+    runner: str | None = None  # spec.runner; None is auto
+    key_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is remembered of one life of a server."""
+
+    restarts: int
+    answer: ServerAnswer
+    silences: int = 0
+
+
+class Prober:
+    """Asks servers, and remembers which of them have worked (by the pod's uid and its restarts)."""
+
+    def __init__(self, reach: Reach) -> None:
+        self.reach = reach
+        self._known: dict[str, _Known] = {}
+
+    def forget_all_but(self, living: frozenset[str], uids: frozenset[str]) -> None:
+        """Drops what is remembered of these pods, but for the living ones."""
+        for uid in uids - living:
+            self._known.pop(uid, None)
+
+    async def ask(self, target: Target, uid: str, restarts: int, question: Question) -> ServerAnswer:
+        """The server's present answer. Never raises for what the server does."""
+        known = self._known.get(uid)
+        if known is not None and known.restarts != restarts:
+            known = None
+        health = await self.reach.ask(target, "/health")
+        if health.status == 0 and known is not None and known.silences + 1 < PATIENCE:
+            self._known[uid] = replace(known, silences=known.silences + 1)
+            return known.answer
+        answer = await self._answer(target, health, question, known.answer if known else None)
+        if answer.works:
+            self._known[uid] = _Known(restarts, answer)
+        return answer
+
+    async def _answer(
+        self, target: Target, health: Reply, question: Question, before: ServerAnswer | None
+    ) -> ServerAnswer:
+        if health.status != 200:
+            return ServerAnswer(healthy=False, problem=health.problem or f"/health answers {health.status}")
+        described = await self._described(target, question)
+        if described.problem:
+            return described
+        if before is not None and before.works:
+            names = described.served_models or before.served_models
+            return replace(described, works=True, served_models=names, kv_cache_tokens=before.kv_cache_tokens)
+        names = described.served_models or question.names
+        problem = await self._real_request(target, names[0] if names else "", question)
+        if problem:
+            return replace(described, problem=problem)
+        return replace(described, works=True, served_models=names, kv_cache_tokens=await self._kv_cache_tokens(target))
+
+    async def _described(self, target: Target, question: Question) -> ServerAnswer:
+        """Its names and its context length."""
+        if question.key_required:
+            return await self._described_without_key(target, question)
+        reply = await self.reach.ask(target, "/v1/models")
+        cards = _cards(reply.json())
+        if reply.status != 200 or not cards:
+            return ServerAnswer(healthy=True, problem=f"/v1/models: {reply.problem or f'answers {reply.status}'}")
+        served = [card for card in cards if not card.get("parent")]
+        lengths = (card["max_model_len"] for card in served if isinstance(card.get("max_model_len"), int))
+        return ServerAnswer(
+            healthy=True,
+            served_models=tuple(str(card["id"]) for card in served)[:_NAMES],
+            max_model_len=next(lengths, None),
+            adapters=tuple(str(card["id"]) for card in cards if card.get("parent"))[:_NAMES],
+        )
+
+    async def _described_without_key(self, target: Target, question: Question) -> ServerAnswer:
+        body = {"model": question.names[0] if question.names else None, "prompt": "Hi"}
+        said = (await self.reach.ask(target, "/tokenize", body)).json()
+        length = said.get("max_model_len") if isinstance(said, dict) else None
+        return ServerAnswer(healthy=True, max_model_len=length if isinstance(length, int) else None)
+
+    async def _real_request(self, target: Target, model: str, question: Question) -> str:
+        """Sends one request through the model: "" when it went well, else what went wrong."""
+        for path, body in _requests(model, question):
+            reply = await self.reach.ask(target, path, body, seconds=REQUEST_SECONDS)
+            if reply.status == 200:
+                return ""
+            if not _is_not_for_this_model(reply):
+                return f"a test request to {path} {_what_went_wrong(reply)}"
+        return ""  # none of the routes exists (speech to text, say): there is nothing that we could send
+
+    async def _kv_cache_tokens(self, target: Target) -> int | None:
+        found = _KV_TOKENS.search((await self.reach.ask(target, "/metrics")).body)
+        return int(found[1]) if found and len(found[1]) < 16 else None
+
+
+def _requests(model: str, question: Question) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The requests to try, the likeliest first. Which routes exist depends on what the model can do."""
+    completion = {"model": model, "prompt": "Hi", "max_tokens": 1, "temperature": 0}
+    embedding = {"model": model, "input": "Hi"}
+    if question.key_required:
+        bodies = [embedding] if question.runner == "pooling" else [completion, embedding]
+        yield from (("/invocations", body) for body in bodies)
+        return
+    if question.runner != "pooling":
+        yield "/v1/completions", completion
+    if question.runner != "generate":
+        yield "/v1/embeddings", embedding
+        yield "/pooling", embedding
+        yield "/classify", embedding
+        yield "/score", {"model": model, "text_1": "Hi", "text_2": "Hi"}
+
+
+def _is_not_for_this_model(reply: Reply) -> bool:
+    """Whether the route is absent, or not for models of this kind; an unknown model's name is another matter."""
+    text = reply.body[:4096]
+    if reply.status == 404:
+        return b"does not exist" not in text
+    unsuitable = b"does not support" in text or b"suitable handler" in text
+    return reply.status in {405, 415, 501} or (reply.status in {400, 422} and unsuitable)
+
+
+def _what_went_wrong(reply: Reply) -> str:
+    if reply.status == 0:
+        return f"has {reply.problem}"
+    said = reply.json()
+    error = said.get("error") if isinstance(said, dict) else None
+    message = error.get("message") if isinstance(error, dict) else ""
+    text = f": {' '.join(str(message).split())[:200]}" if message else ""
+    return f"answers {reply.status}{text}"
+
+
+def _cards(said: Any) -> list[Mapping[str, Any]]:
+    data = said.get("data") if isinstance(said, dict) else None
+    return [card for card in data if isinstance(card, dict) and "id" in card] if isinstance(data, list) else []
