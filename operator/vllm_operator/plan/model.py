@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 from vllm_operator.api import VLLMModel
-from vllm_operator.plan.types import Plan
+from vllm_operator.plan.accelerator import profiles_of
+from vllm_operator.plan.jobs import inspect_job
+from vllm_operator.plan.parts import parts_of, place_problems
+from vllm_operator.plan.policy import policy_problems
+from vllm_operator.plan.rollout import rollout_problems
+from vllm_operator.plan.resources import resource_problems
+from vllm_operator.plan.types import Plan, Problem, ProblemReason
 from vllm_operator.settings import Settings
 
 
 def plan_model(model: VLLMModel, settings: Settings) -> Plan:
     """The plan of a parsed model. Never raises: what is wrong with it is in `problems`."""
-    raise NotImplementedError
+    try:
+        parts = parts_of(model.spec)
+    except ValueError as error:  # an address that an older operator's grammar does not know
+        problem = Problem(ProblemReason.INVALID_SPEC, str(error), "Write one of the forms that this operator knows.")
+        return Plan(model, settings, (problem,), None, (), (), None)
+    profiles, unknown = profiles_of(model.spec, settings)
+    problems = [
+        *place_problems(model.spec, parts),
+        *policy_problems(model, parts, settings),
+        *unknown,
+        *resource_problems(model.spec, profiles, settings),
+        *rollout_problems(model.spec),
+    ]
+    pulled = [part for part in parts if part.source.is_pulled]
+    inspect = inspect_job(model, settings, pulled) if pulled else None
+    return Plan(model, settings, tuple(problems), parts[0].source, parts, profiles, inspect)

@@ -44,3 +44,8 @@ def short_name(name: str, suffix: str = "", limit: int = LABEL_LIMIT) -> str:
     tail = digest(name)
     room = limit - len(tail) - len(suffix) - 1
     return f"{slug(name)[:room].strip('-')}-{tail}{suffix}"
+
+
+def service_name(name: str) -> str:
+    """A Service's name from the model's: also a host name, which may not begin with a digit."""
+    return short_name(name if name[:1].isalpha() else f"m-{name}")

@@ -27,6 +27,7 @@ class ProblemReason(StrEnum):
     ENV_NOT_ALLOWED = "EnvNotAllowed"
     ACCELERATOR_UNKNOWN = "AcceleratorUnknown"
     CACHE_TOO_SMALL = "CacheTooSmall"
+    INSPECTION_UNREADABLE = "InspectionUnreadable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class JobPlan:
     image_pull_secrets: tuple[Json, ...]
     env: tuple[Json, ...]
     claim_name: str | None
-    tries: int
+    backoff_limit: int  # pods after the first
     deadline_seconds: int | None
     progress_port: int
     placement: Placement
@@ -100,17 +101,17 @@ class WeightsPlan:
 
     problems: tuple[Problem, ...]
     commit: str | None  # of the model's own repository
-    commits: tuple[str, ...]  # of every part, the model's first
+    commits: tuple[str, ...]  # of everything that is pulled, the model's first
     bytes: int | None  # of all parts together; None when nobody counted
     claim: ClaimPlan | None
     claim_name: str | None  # the claim that pods mount: ours, or the user's
     pull: JobPlan | None
-    model_path: str  # what vLLM is given: a path in the pod, or an address it streams from
+    model_path: str  # what vLLM is given: a path in the pod, or an address that it streams from
     tokenizer_path: str | None
     adapter_paths: tuple[tuple[str, str], ...]  # (name, path in the pod)
-    volume: Json | None  # the pod's volume that holds the weights
-    mount: Json | None
-    compile_cache: bool
+    volumes: tuple[Json, ...]  # that the server's pods mount for all this
+    mounts: tuple[Json, ...]
+    streamed: bool  # the server reads the bucket itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,7 @@ class DeploymentPlan:
     pod_labels: Mapping[str, str]
     pod_annotations: Mapping[str, str]
     placement: Placement
+    supplemental_groups: tuple[int, ...]
     image_pull_secrets: tuple[Json, ...]
     resource_claims: tuple[Json, ...]
     grace_seconds: int
@@ -184,6 +186,7 @@ class ServerPlan:
     url: str
     served_models: tuple[str, ...]
     startup_seconds: int
+    namespace: str
 
 
 @dataclass(frozen=True, slots=True)

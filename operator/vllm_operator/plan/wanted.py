@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import Any
+
 from vllm_operator.api import VLLMModel
+from vllm_operator.plan.labels import UPGRADE_ANNOTATION
+from vllm_operator.plan.names import canonical
+
+# What changes no pod: how many there are, how they are replaced, how the weights are fetched and by whose leave.
+_BESIDE_THE_POD: dict[str, Any] = {
+    "replicas": True,
+    "rollout": True,
+    "token_secret_ref": True,
+    "download": {"parallelism", "stall_timeout_seconds", "tries"},
+    "cache": {"retain"},
+}
 
 
 def wanted(model: VLLMModel, commit: str | None) -> str:
-    """64 hexadecimal digits over the spec (without what changes no pod), the commit and the upgrade annotation."""
-    raise NotImplementedError
+    """64 hexadecimal digits over the spec (without what changes no pod), the commit and the upgrade annotation.
+
+    Only what differs from the API's defaults counts, so that a field that a later version adds changes no hash.
+    """
+    asked = {
+        "spec": model.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_BESIDE_THE_POD),
+        "commit": commit,
+        "upgrade": model.metadata.annotations.get(UPGRADE_ANNOTATION),
+    }
+    asked["spec"] = {key: value for key, value in asked["spec"].items() if value != {}}
+    kept = {key: value for key, value in asked.items() if value is not None}
+    return hashlib.sha256(canonical(kept).encode("utf-8", "surrogatepass")).hexdigest()

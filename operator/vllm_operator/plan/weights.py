@@ -2,11 +2,208 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
 
-from vllm_operator.plan.types import Plan, WeightsPlan
+from vllm_operator.api import parse_source, quantity_bytes
+from vllm_operator.plan.answer import Answer, AnswerError, read_answer
+from vllm_operator.plan.jobs import pull_job
+from vllm_operator.plan.labels import CLAIM_LABEL, SOURCE_ANNOTATION, shared_labels
+from vllm_operator.plan.mounts import Mounted, claim_mount, mounted
+from vllm_operator.plan.names import digest, hashed_name
+from vllm_operator.plan.parts import identity, uses_claim
+from vllm_operator.plan.source import everyday_name
+from vllm_operator.plan.types import ClaimPlan, Part, Plan, Problem, ProblemReason, WeightsPlan
+
+MIB = 1 << 20
+# File systems keep 5 % for themselves and need room for their own tables; the rest is for what is renamed at the end.
+_MARGIN_PERCENT = 110
+_BESIDE_WEIGHTS = 64 * MIB
+_COMPILE_CACHE = 2048 * MIB  # some 100 MB a compiled model, and several images and sizes over time
+_MODE = "ReadWriteOnce"
+
+
+@dataclass(frozen=True, slots=True)
+class _Pulled:
+    """A part that is downloaded: what was found of it, and the folder on the claim that is its own."""
+
+    index: int
+    part: Part
+    commit: str
+    tokenizer_commit: str | None
+    folder: str
+
+    @property
+    def request(self) -> dict[str, Any]:
+        request: dict[str, Any] = dict(self.part.request) | {
+            "commit": self.commit,
+            "destination": f"/weights/{self.folder}",
+        }
+        if self.tokenizer_commit:
+            request["tokenizer"] = {**request["tokenizer"], "commit": self.tokenizer_commit}
+        return request
 
 
 def plan_weights(plan: Plan, answer: Mapping[str, object] | None) -> WeightsPlan:
-    """The claim and the pull for what the inspection found. `answer` is None where `plan.inspect` is."""
-    raise NotImplementedError
+    """The claim and the pull for what the inspection found; `answer` is read only where `plan.inspect` is not None.
+
+    An answer that is none (the Job's annotation can be edited) is a problem, not an exception.
+    """
+    if plan.source is None:
+        return _nothing(plan.problems)
+    pulled_parts = [(index, part) for index, part in enumerate(plan.parts) if part.source.is_pulled]
+    try:
+        found = read_answer(answer or {}, len(pulled_parts)) if pulled_parts else Answer((), None)
+    except AnswerError as error:
+        remedy = "Give the annotation vllm-operator.dev/refresh a new value: the source is then looked up again."
+        return _nothing((Problem(ProblemReason.INSPECTION_UNREADABLE, str(error), remedy),))
+    pulled = [
+        _Pulled(index, part, one.commit, one.tokenizer_commit, _folder(part, one.commit, one.tokenizer_commit))
+        for (index, part), one in zip(pulled_parts, found.parts, strict=True)
+    ]
+    streamed = plan.model.spec.cache.type == "None" and plan.source.is_pulled
+    if streamed:
+        return _streamed(plan, found)
+    return _kept(plan, pulled, found.bytes)
+
+
+def _kept(plan: Plan, pulled: Sequence[_Pulled], size: int | None) -> WeightsPlan:
+    spec, problems = plan.model.spec, []
+    claim, claim_name, pull, shared = None, None, None, None
+    if pulled:
+        key = _claim_key(plan, pulled)
+        claim_name, claim, problems = _claim(plan, pulled, key, size or 0)
+        requests = [item.request for item in pulled]
+        parts = [item.part for item in pulled]
+        name = hashed_name("pull", everyday_name(parts[0].source), key)
+        pull = pull_job(plan.model, plan.settings, name, parts, requests, claim_name, plan.profiles)
+        own = uses_claim(spec, plan.parts[0].source)
+        shared = claim_mount(claim_name, "/models" if own else "/adapters", bool(spec.cache.compile_cache))
+    places, extra = _places(plan, {item.index: item.folder for item in pulled}, shared)
+    tokenizer, more = _tokenizer(plan, places[0])
+    everything = [item for item in (shared, *extra, *more) if item]
+    return WeightsPlan(
+        problems=tuple(problems),
+        commit=pulled[0].commit if pulled and plan.parts[0].source.is_pulled else None,
+        commits=_commits(pulled),
+        bytes=size,
+        claim=claim,
+        claim_name=claim_name or _named_claim(plan),
+        pull=pull,
+        model_path=places[0],
+        tokenizer_path=tokenizer,
+        adapter_paths=tuple((part.role, places[index]) for index, part in enumerate(plan.parts) if index),
+        volumes=tuple(volume for item in everything for volume in item.volumes),
+        mounts=tuple(mount for item in everything for mount in item.mounts),
+        streamed=False,
+    )
+
+
+def _commits(pulled: Sequence[_Pulled]) -> tuple[str, ...]:
+    return tuple(commit for item in pulled for commit in (item.commit, item.tokenizer_commit) if commit)
+
+
+def _places(plan: Plan, folders: Mapping[int, str], shared: Mounted | None) -> tuple[list[str], list[Mounted]]:
+    """The path of each part in the pod, and the mounts beside the shared claim that it takes."""
+    places: list[str] = []
+    extra: list[Mounted] = []
+    for index, part in enumerate(plan.parts):
+        if index in folders and shared:
+            places.append(f"{shared.path}/{folders[index]}")
+        else:
+            extra.append(mounted(part.source, "model" if index == 0 else f"adapter-{index}"))
+            places.append(extra[-1].path)
+    return places, extra
+
+
+def _tokenizer(plan: Plan, model_path: str) -> tuple[str | None, list[Mounted]]:
+    text = plan.model.spec.tokenizer
+    if not text:
+        return None, []
+    source = parse_source(text)
+    if source.is_pulled:
+        return f"{model_path}/tokenizer", []
+    item = mounted(source, "tokenizer")
+    return item.path, [item]
+
+
+def _named_claim(plan: Plan) -> str | None:
+    source = plan.parts[0].source
+    return source.name if source.scheme == "pvc" else None
+
+
+def _folder(part: Part, commit: str, tokenizer_commit: str | None) -> str:
+    key = [identity(part.request), commit, tokenizer_commit]
+    return hashed_name("", everyday_name(part.source), key)
+
+
+def _claim_key(plan: Plan, pulled: Sequence[_Pulled]) -> dict[str, Any]:
+    """Models with an equal key share a claim. Only what users wrote counts: new settings must not move weights in use."""
+    cache = plan.model.spec.cache
+    return {
+        "folders": [item.folder for item in pulled],
+        "claim": cache.claim_name,
+        "storageClass": cache.storage_class_name,
+        "accessModes": sorted(cache.access_modes) or [_MODE],
+        "size": quantity_bytes(cache.size) if cache.size else None,
+    }
+
+
+def _claim(
+    plan: Plan, pulled: Sequence[_Pulled], key: Mapping[str, Any], size: int
+) -> tuple[str, ClaimPlan | None, list[Problem]]:
+    spec, settings = plan.model.spec, plan.settings
+    if spec.cache.type == "ExistingClaim" and spec.cache.claim_name:
+        return spec.cache.claim_name, None, []
+    beside = _COMPILE_CACHE if spec.cache.compile_cache else _BESIDE_WEIGHTS
+    mebibytes = ceil((ceil(size * _MARGIN_PERCENT / 100) + beside) / MIB)
+    name = hashed_name("weights", everyday_name(pulled[0].part.source), key)
+    problems = []
+    if spec.cache.size and quantity_bytes(spec.cache.size) < size + beside:
+        message = f"cache.size is {spec.cache.size}; the weights are {ceil(size / MIB)}Mi and need {mebibytes}Mi in all."
+        remedy = f"Set cache.size to {mebibytes}Mi or more, or leave it out."
+        problems.append(Problem(ProblemReason.CACHE_TOO_SMALL, message, remedy))
+    claim = ClaimPlan(
+        name=name,
+        namespace=plan.model.metadata.namespace,
+        labels=shared_labels() | {CLAIM_LABEL: digest(name)},
+        annotations={
+            **settings.child_annotations,
+            SOURCE_ANNOTATION: " ".join(item.part.source.uri for item in pulled)[:1024],
+        },
+        size=spec.cache.size or f"{mebibytes}Mi",
+        size_bytes=quantity_bytes(spec.cache.size) if spec.cache.size else mebibytes * MIB,
+        storage_class_name=spec.cache.storage_class_name or settings.defaults.storage_class_name,
+        access_modes=tuple(sorted(spec.cache.access_modes)) or (_MODE,),
+        retain=bool(spec.cache.retain),
+    )
+    return name, claim, problems
+
+
+def _streamed(plan: Plan, found: Answer) -> WeightsPlan:
+    assert plan.source is not None
+    uri = plan.source.uri
+    extra = [mounted(part.source, f"adapter-{index}") for index, part in enumerate(plan.parts) if index]
+    tokenizer, more = _tokenizer(plan, uri)
+    commits = tuple(part.commit for part in found.parts)
+    return WeightsPlan(
+        problems=(),
+        commit=commits[0],
+        commits=commits,
+        bytes=found.bytes,
+        claim=None,
+        claim_name=None,
+        pull=None,
+        model_path=uri,
+        tokenizer_path=tokenizer,
+        adapter_paths=tuple((part.role, item.path) for part, item in zip(plan.parts[1:], extra, strict=True)),
+        volumes=tuple(volume for item in (*extra, *more) for volume in item.volumes),
+        mounts=tuple(mount for item in (*extra, *more) for mount in item.mounts),
+        streamed=True,
+    )
+
+
+def _nothing(problems: tuple[Problem, ...]) -> WeightsPlan:
+    return WeightsPlan(problems, None, (), None, None, None, None, "", None, (), (), (), False)

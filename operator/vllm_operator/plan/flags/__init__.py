@@ -1,0 +1,6 @@
+"""vLLM's flags: those of each known release, whose they are, and what `extraArgs` may not hold."""
+
+from vllm_operator.plan.flags.refusals import Refusal, flag_name, refusals
+from vllm_operator.plan.flags.releases import RELEASES, known_flags, release_of
+
+__all__ = ["RELEASES", "Refusal", "flag_name", "known_flags", "refusals", "release_of"]

@@ -1,0 +1,50 @@
+"""The flags of each release of vLLM that is known: which exist, how they are spelt, how many values they take.
+
+The files beside this one were written by generate.py in each release's own environment.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+RELEASES = ("0.32", "0.33")
+_TAG = re.compile(r"(?:^|/)[^/]*vllm[^/:@]*:(?:[a-z]+-)?v?(\d+\.\d+)(?:[.-].*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFlag:
+    """A flag of one release. `takes` is 0, 1 or "many" values; `also` are its aliases and negations."""
+
+    flag: str
+    takes: int | str
+    also: tuple[str, ...] = ()
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """All that may stand for it."""
+        return self.flag, *self.also
+
+
+@cache
+def known_flags(release: str) -> Mapping[str, KnownFlag]:
+    """The flags of a release in RELEASES, by every spelling that its parser lists."""
+    lines = json.loads(files(__package__).joinpath(f"{release}.json").read_text("utf-8"))["flags"]
+    known = (KnownFlag(line["flag"], line["takes"], tuple(line.get("also", ()))) for line in lines)
+    return {spelling: flag for flag in known for spelling in flag.spellings}
+
+
+@cache
+def all_known_flags() -> Mapping[str, KnownFlag]:
+    """The flags of all known releases, the newest's where they differ."""
+    return {spelling: flag for release in RELEASES for spelling, flag in known_flags(release).items()}
+
+
+def release_of(image: str) -> str | None:
+    """The known release that an image's tag names ("vllm/vllm-openai:v0.33.0" is 0.33); None for any other image."""
+    found = _TAG.search(image.split("@")[0])
+    return found[1] if found and found[1] in RELEASES else None

@@ -1,0 +1,88 @@
+"""The Jobs of the weights program: one that looks a source up, one that pulls it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vllm_operator.api import VLLMModel
+from vllm_operator.plan.accelerator import Named, place
+from vllm_operator.plan.environment import PROGRESS_PORT, job_environment
+from vllm_operator.plan.labels import CLAIM_LABEL, REFRESH_ANNOTATION, REQUEST_ANNOTATION, SOURCE_ANNOTATION, shared_labels
+from vllm_operator.plan.names import digest, hashed_name
+from vllm_operator.plan.parts import DEFAULT_TRIES, identity
+from vllm_operator.plan.source import everyday_name
+from vllm_operator.plan.types import JobPlan, Part, Placement
+from vllm_operator.settings import Settings
+
+# A handful of small requests; the rest is for the image and the back-off between tries.
+INSPECT_SECONDS = 600
+ANYWHERE = Placement({}, {}, ())
+
+
+def joined(requests: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """One request for the weights program: the only one as it is, several as a list."""
+    return requests[0] if len(requests) == 1 else {"version": 1, "pulls": list(requests)}
+
+
+def inspect_job(model: VLLMModel, settings: Settings, parts: Sequence[Part]) -> JobPlan:
+    """The Job that looks these parts up. Its name says everything that could give another answer."""
+    spec = model.spec
+    requests = [part.request for part in parts]
+    key = {
+        "requests": [identity(request) for request in requests],
+        "token": spec.token_secret_ref.as_json() if spec.token_secret_ref else None,
+        "credentials": spec.credentials_secret_ref.as_json() if spec.credentials_secret_ref else None,
+        "refresh": model.metadata.annotations.get(REFRESH_ANNOTATION),
+    }
+    name = hashed_name("inspect", everyday_name(parts[0].source), key)
+    return _job(model, settings, "inspect", name, parts, joined(requests), None, ANYWHERE)
+
+
+def pull_job(
+    model: VLLMModel,
+    settings: Settings,
+    name: str,
+    parts: Sequence[Part],
+    requests: Sequence[Mapping[str, Any]],
+    claim_name: str,
+    profiles: Named,
+) -> JobPlan:
+    """The Job that brings the parts to a claim. It runs where the server may run: a volume can be bound to a node or zone."""
+    return _job(model, settings, "pull", name, parts, joined(requests), claim_name, place(model.spec, profiles))
+
+
+def _job(
+    model: VLLMModel,
+    settings: Settings,
+    action: str,
+    name: str,
+    parts: Sequence[Part],
+    request: Mapping[str, Any],
+    claim_name: str | None,
+    placement: Placement,
+) -> JobPlan:
+    spec = model.spec
+    env = job_environment(spec, settings, request, list(dict.fromkeys(part.source.scheme for part in parts)))
+    tries = spec.download.tries or DEFAULT_TRIES
+    labels = shared_labels(action) | ({CLAIM_LABEL: digest(claim_name)} if claim_name else {})
+    return JobPlan(
+        name=name,
+        namespace=model.metadata.namespace,
+        action=action,
+        labels=labels,
+        annotations={
+            **settings.child_annotations,
+            SOURCE_ANNOTATION: " ".join(part.source.uri for part in parts)[:1024],
+            REQUEST_ANNOTATION: digest([env, tries, settings.images.weights, claim_name], 40),
+        },
+        image=settings.images.weights,
+        image_pull_policy=settings.defaults.image_pull_policy,
+        image_pull_secrets=tuple(secret.as_json() for secret in spec.pod.image_pull_secrets),
+        env=env,
+        claim_name=claim_name,
+        backoff_limit=tries - 1,
+        deadline_seconds=INSPECT_SECONDS if action == "inspect" else None,
+        progress_port=PROGRESS_PORT,
+        placement=placement,
+    )

@@ -1,0 +1,69 @@
+"""Labels and annotations: the operator's own keys, and who may write which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vllm_operator.api import API_VERSION, GROUP, KIND, Metadata
+from vllm_operator.plan.names import short_name
+
+MANAGER = "vllm-operator"
+MODEL_LABEL = f"{GROUP}/model"
+JOB_LABEL = f"{GROUP}/job"
+CLAIM_LABEL = f"{GROUP}/claim"
+WANTED_ANNOTATION = f"{GROUP}/wanted"
+TEMPLATE_ANNOTATION = f"{GROUP}/template"
+REQUEST_ANNOTATION = f"{GROUP}/request"
+SOURCE_ANNOTATION = f"{GROUP}/source"
+REFRESH_ANNOTATION = f"{GROUP}/refresh"
+UPGRADE_ANNOTATION = f"{GROUP}/upgrade"
+IGNORE_FIT_ANNOTATION = f"{GROUP}/ignore-fit"
+
+# Keys with these beginnings say who owns a pod, or switch its confinement off: no tenant writes them.
+_RESERVED = (
+    f"{GROUP}/",
+    "app.kubernetes.io/",
+    "argocd.argoproj.io/",
+    "container.apparmor.security.beta.kubernetes.io/",
+    "container.seccomp.security.alpha.kubernetes.io/",
+    "seccomp.security.alpha.kubernetes.io/",
+)
+
+
+def is_reserved(key: str) -> bool:
+    """Whether a label or annotation key belongs to the operator or to the pod's confinement."""
+    return key.startswith(_RESERVED)
+
+
+def model_labels(metadata: Metadata) -> dict[str, str]:
+    """Labels of a model's own objects. The object's labels are not copied: some belong to tools that track the object."""
+    name = short_name(metadata.name)
+    return {
+        "app.kubernetes.io/instance": name,
+        "app.kubernetes.io/managed-by": MANAGER,
+        "app.kubernetes.io/name": "vllm",
+        MODEL_LABEL: name,
+    }
+
+
+def model_selector(metadata: Metadata) -> dict[str, str]:
+    """What selects a model's server pods. A Deployment's selector cannot be changed: one label that says it all."""
+    return {MODEL_LABEL: short_name(metadata.name)}
+
+
+def shared_labels(action: str | None = None) -> dict[str, str]:
+    """Labels of objects that models share; a Job's pods carry its action."""
+    labels = {"app.kubernetes.io/managed-by": MANAGER, "app.kubernetes.io/name": "vllm-weights"}
+    return labels | {JOB_LABEL: action} if action else labels
+
+
+def owner_of(metadata: Metadata) -> Mapping[str, object]:
+    """The controller's ownerReference that a model's own objects carry."""
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": metadata.name,
+        "uid": metadata.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }

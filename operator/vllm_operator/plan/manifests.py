@@ -1,0 +1,57 @@
+"""All manifests of a model without a cluster: what `vllm-operator render` prints.
+
+What only an inspection can tell is assumed where no answer is given: the commit is the revision (else "main") and the
+weights have 10 GiB; names with a hash of the commit and the claim's size then differ from those in a cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vllm_operator.api import VLLMModel
+from vllm_operator.plan.model import plan_model
+from vllm_operator.plan.server import plan_server
+from vllm_operator.plan.types import Plan, Problem
+from vllm_operator.plan.weights import plan_weights
+from vllm_operator.render import render_part
+from vllm_operator.settings import Settings
+
+ASSUMED_BYTES = 10 * 1024**3
+
+
+class PlanError(ValueError):
+    """A model that the operator would not carry out. `problems` says why, with remedies."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(f"{problem.reason}: {problem.message} {problem.remedy}" for problem in problems))
+        self.problems = problems
+
+
+def manifests(
+    model: VLLMModel, settings: Settings, answer: Mapping[str, object] | None = None
+) -> list[dict[str, Any]]:
+    """Every object of a model, in the order in which the operator makes them. Raises PlanError for a model with problems."""
+    plan = plan_model(model, settings)
+    if plan.problems:
+        raise PlanError(plan.problems)
+    weights = plan_weights(plan, assumed_answer(plan) if answer is None and plan.inspect else answer)
+    if weights.problems:
+        raise PlanError(weights.problems)
+    server = plan_server(plan, weights)
+    parts = (plan.inspect, weights.claim, weights.pull, server.chat_template, server.deployment, server.service)
+    return [render_part(part) for part in parts if part is not None]
+
+
+def assumed_answer(plan: Plan) -> Mapping[str, object]:
+    """An inspection's answer where there was none: the revision for the commit, 10 GiB for the model, 0 for the rest."""
+    parts = []
+    for part in plan.parts:
+        if not part.source.is_pulled:
+            continue
+        answer: dict[str, object] = {"commit": part.revision or "main", "bytes": 0 if parts else ASSUMED_BYTES}
+        tokenizer = part.request.get("tokenizer")
+        if isinstance(tokenizer, Mapping):
+            answer["tokenizer"] = {"commit": tokenizer.get("revision") or "main"}
+        parts.append(answer)
+    return parts[0] if len(parts) == 1 else {"parts": parts}

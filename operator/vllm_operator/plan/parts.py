@@ -1,0 +1,174 @@
+"""What a model consists of: its own weights (with a tokenizer from elsewhere) and its adapters, and where each may lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vllm_operator.api import Scheme, Spec
+from vllm_operator.api.source import Source, parse_source
+from vllm_operator.plan.types import Part, Problem, ProblemReason
+
+MODEL = "model"
+DEFAULT_PARALLELISM = 8
+DEFAULT_STALL_SECONDS = 60
+# Tries of one pod; the Job's own back-off starts as many pods again.
+POD_TRIES = 5
+DEFAULT_TRIES = 4
+
+
+def parts_of(spec: Spec) -> tuple[Part, ...]:
+    """The model first, then its adapters in the spec's order. The API checked the addresses already."""
+    model = parse_source(spec.model)
+    parts = [Part(MODEL, model, spec.revision or model.revision, _request(spec, model, spec.revision))]
+    for adapter in spec.adapters:
+        source = parse_source(adapter.source)
+        revision = adapter.revision or source.revision
+        parts.append(Part(adapter.name, source, revision, _base_request(spec, source, adapter.revision)))
+    return tuple(parts)
+
+
+def _request(spec: Spec, source: Source, revision: str | None) -> Mapping[str, Any]:
+    request = _base_request(spec, source, revision) | {
+        "include": list(spec.download.include) or None,
+        "exclude": list(spec.download.exclude) or None,
+        "loadFormat": spec.load_format,
+        "trustRemoteCode": bool(spec.trust_remote_code),
+    }
+    if spec.tokenizer:
+        tokenizer = parse_source(spec.tokenizer)
+        if tokenizer.is_pulled:
+            asked = {"source": tokenizer.uri, "revision": spec.tokenizer_revision or tokenizer.revision}
+            request["tokenizer"] = _without_none(asked)
+    return _without_none(request)
+
+
+def _base_request(spec: Spec, source: Source, revision: str | None) -> dict[str, Any]:
+    return _without_none(
+        {
+            "version": 1,
+            "source": source.uri,
+            "revision": revision or source.revision,
+            "parallelism": spec.download.parallelism or DEFAULT_PARALLELISM,
+            "stallSeconds": spec.download.stall_timeout_seconds or DEFAULT_STALL_SECONDS,
+            "tries": POD_TRIES,
+        }
+    )
+
+
+def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def identity(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What a request is about, without how patiently it is carried out: equal for models that share a download."""
+    how = {"parallelism", "stallSeconds", "tries"}
+    return {key: value for key, value in request.items() if key not in how}
+
+
+_TYPES = {
+    Scheme.PVC: ("ExistingClaim", "PersistentVolumeClaim"),
+    Scheme.OCI: ("Image", "PersistentVolumeClaim"),
+    Scheme.FILE: ("Node", "PersistentVolumeClaim"),
+    Scheme.S3: ("PersistentVolumeClaim", "ExistingClaim", "None"),
+}
+_HUB_TYPES = ("PersistentVolumeClaim", "ExistingClaim")
+
+
+def place_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
+    """What is wrong between the places that the spec names and the kind of cache it asks for."""
+    source = parts[0].source
+    allowed = _TYPES.get(source.scheme, _HUB_TYPES)
+    found: list[Problem] = []
+    if spec.cache.type not in allowed:
+        found.append(
+            _invalid(
+                f"cache.type {spec.cache.type} does not go with model {source.uri}.",
+                f"Use cache.type {' or '.join(allowed)}, or leave cache.type out.",
+            )
+        )
+    found += _claim_problems(spec, source)
+    found += _unused_problems(spec, parts)
+    found += _part_problems(spec, parts)
+    return found
+
+
+def _claim_problems(spec: Spec, source: Source) -> list[Problem]:
+    cache = spec.cache
+    found = []
+    if cache.type == "ExistingClaim" and source.is_pulled and not cache.claim_name:
+        found.append(_invalid("cache.claimName is missing.", "Name the claim that cache.type ExistingClaim means."))
+    if source.scheme is Scheme.PVC and cache.claim_name not in (None, source.name):
+        found.append(
+            _invalid(
+                f"cache.claimName {cache.claim_name} is not the claim of model {source.uri}.",
+                "Leave cache.claimName out: the model names its claim.",
+            )
+        )
+    if cache.access_modes == ("ReadOnlyMany",) and uses_claim(spec, source):
+        found.append(
+            _invalid("cache.accessModes has no mode that a download can write with.", "Add ReadWriteOnce or ReadWriteMany.")
+        )
+    if "ReadWriteOncePod" in cache.access_modes and spec.replicas > 1:
+        found.append(
+            _invalid(
+                f"cache.accessModes ReadWriteOncePod lets one pod mount the weights, and replicas is {spec.replicas}.",
+                "Use ReadWriteOnce (one node) or ReadWriteMany.",
+            )
+        )
+    return found
+
+
+def _unused_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
+    """Fields of the cache that would change nothing where the weights come to lie."""
+    cache, pulled = spec.cache, any(part.source.is_pulled for part in parts) and spec.cache.type != "None"
+    ours = pulled and cache.type != "ExistingClaim"
+    useless = {
+        "size": cache.size is not None and not ours,
+        "storageClassName": cache.storage_class_name is not None and not ours,
+        "retain": cache.retain is not None and not ours,
+        "claimName": cache.claim_name is not None and cache.type != "ExistingClaim",
+        "compileCache": cache.compile_cache is True and not pulled,
+        "accessModes": bool(cache.access_modes) and not (pulled or parts[0].source.scheme is Scheme.PVC),
+    }
+    return [
+        _invalid(
+            f"cache.{field} has no effect with cache.type {cache.type} and model {parts[0].source.uri}.",
+            f"Leave cache.{field} out.",
+        )
+        for field, is_useless in useless.items()
+        if is_useless
+    ]
+
+
+def _part_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
+    model, adapters = parts[0].source, parts[1:]
+    found = []
+    tokenizer = parse_source(spec.tokenizer) if spec.tokenizer else None
+    if tokenizer and tokenizer.is_pulled and (not model.is_pulled or spec.cache.type == "None"):
+        found.append(
+            _invalid(
+                f"tokenizer {tokenizer.uri} is downloaded together with a model, and {model.uri} is not downloaded.",
+                "Put the tokenizer beside the weights, or name a claim, an image or a folder.",
+            )
+        )
+    if spec.tokenizer_revision and not (tokenizer and tokenizer.is_pulled):
+        found.append(_invalid("tokenizerRevision has no tokenizer that it belongs to.", "Set tokenizer, or leave it out."))
+    if spec.revision and model.scheme not in (Scheme.HF, Scheme.MODELSCOPE):
+        found.append(_invalid(f"revision means nothing to {model.uri}.", "Leave revision out; put it into the address."))
+    if spec.cache.type == "None" and any(adapter.source.is_pulled for adapter in adapters):
+        found.append(_invalid("adapters need a volume to be downloaded to.", "Use cache.type PersistentVolumeClaim."))
+    if spec.cache.type == "None" and spec.load_format not in (None, "runai_streamer", "runai_streamer_sharded"):
+        found.append(
+            _invalid(f"loadFormat {spec.load_format} cannot read from a bucket.", "Use runai_streamer, or another cache.type.")
+        )
+    return found
+
+
+def uses_claim(spec: Spec, source: Source) -> bool:
+    """Whether the model's own weights are downloaded to a claim."""
+    return source.is_pulled and spec.cache.type in ("PersistentVolumeClaim", "ExistingClaim")
+
+
+def _invalid(message: str, remedy: str) -> Problem:
+    return Problem(ProblemReason.INVALID_SPEC, message, remedy)

@@ -1,0 +1,58 @@
+"""How new pods replace old ones: by default so that it never waits for itself, and serves on wherever it can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vllm_operator.api import Spec
+from vllm_operator.plan.types import Problem, ProblemReason
+
+RECREATE: Mapping[str, Any] = {"type": "Recreate"}
+
+
+def strategy_of(spec: Spec, one_node: bool, one_pod: bool) -> Mapping[str, Any]:
+    """A Deployment's strategy. `one_node`, `one_pod`: what the volume of the weights can be mounted by.
+
+    - Several replicas: one goes, one comes. A surge would wait for devices that the old pods hold.
+    - One replica whose volume another node can mount: the new one comes first; it waits where no device is free,
+      and the old one serves on.
+    - One replica whose volume is bound to a node: the old one goes first, since the new one would wait for its devices.
+    """
+    wish = spec.rollout
+    surge, unavailable = _number(wish.max_surge), _number(wish.max_unavailable)
+    if wish.strategy == "Recreate" or (wish.strategy is None and one_pod):
+        return RECREATE
+    if surge is None and unavailable is None:
+        if wish.strategy is None and one_node and spec.replicas <= 1:
+            return RECREATE
+        surge, unavailable = (1, 0) if spec.replicas <= 1 and not one_node else (0, 1)
+    elif surge is None:
+        surge = 1 if _is_zero(unavailable) else 0
+    elif unavailable is None:
+        unavailable = 1 if _is_zero(surge) else 0
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
+
+
+def rollout_problems(spec: Spec) -> list[Problem]:
+    """What Kubernetes would refuse, or ignore, in `spec.rollout`."""
+    wish = spec.rollout
+    if wish.strategy == "Recreate" and (wish.max_surge is not None or wish.max_unavailable is not None):
+        return [_invalid("rollout.maxSurge and maxUnavailable have no effect with Recreate.", "Leave them out.")]
+    if wish.max_surge is not None and wish.max_unavailable is not None:
+        if _is_zero(_number(wish.max_surge)) and _is_zero(_number(wish.max_unavailable)):
+            return [_invalid("rollout: maxSurge and maxUnavailable are both 0: no pod could change.", "Set one of them to 1.")]
+    return []
+
+
+def _number(text: str | None) -> int | str | None:
+    """Kubernetes writes a count as a number and a share as text; given back as read, or the object would differ for ever."""
+    return int(text) if text is not None and text.isdigit() else text
+
+
+def _is_zero(value: int | str | None) -> bool:
+    return value in (0, "0%") or (isinstance(value, str) and value.rstrip("%").strip("0") == "")
+
+
+def _invalid(message: str, remedy: str) -> Problem:
+    return Problem(ProblemReason.INVALID_SPEC, message, remedy)
