@@ -49,9 +49,9 @@ def _judge(seen: Evidence, exit_code: int | None) -> Failure:
         symptom = find(seen.text, weights=frozenset({"symptom"}))
         if symptom is not None:
             return _of_service(seen) if seen.ready else symptom
-    if not seen.fatal and not seen.root and exit_code in (None, 0):
+    if not seen.fatal and exit_code in (None, 0):
         request = find(seen.text, weights=frozenset({"request"}))
-        if request is not None:
+        if request is not None and (seen.ready or seen.root[:60] in request.excerpt):
             return request
     return _unknown(seen, exit_code)
 

@@ -40,6 +40,7 @@ EXCEPTION = re.compile(
     r"^(?:\|? {0,8}\+?-?\|? )?(?P<name>(?:[A-Za-z_][\w]{0,60}\.){0,8}[A-Z][A-Za-z_]{0,60}"
     r"(?:Error|Exception|Interrupt|Exit|Exhausted|Warning|Timeout|Iteration|Forbidden|InvalidCxxCompiler)|(?:AssertionError|MemoryError))(?::|$| \()"
 )
+_FAILED = re.compile(FATAL.pattern + r"|Value error, |: error: ")
 _FRAME = re.compile(r"^[\s|]{0,12}File \"[^\"]{1,300}\", line \d")
 _DEEP = re.compile(r" {4,}(?!\| )")
 """Source lines whose frame is not in the log (cut, or rotated away)."""
@@ -104,7 +105,7 @@ def _starts(lines: Sequence[Line]) -> list[Sequence[Line]]:
         busy = (
             busy
             or EXCEPTION.match(line.text) is not None
-            or FATAL.search(line.text) is not None
+            or _FAILED.search(line.text) is not None
             or _STOP.search(line.text) is not None
         )
     if len(cuts) < 2:

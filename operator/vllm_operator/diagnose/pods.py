@@ -254,7 +254,7 @@ def _too_slow(text: str, now: datetime | None, state: PodState) -> Failure:
         return failure(
             Reason.StartupTimeout,
             f"The startup probe's budget was spent{budget} while the server was still loading; its last step: {step}.",
-            remedy="Raise the startup budget in `pod.startupTimeoutSeconds`, or use faster storage in `cache`.",
+            remedy="Raise `startupTimeoutSeconds`, or use faster storage in `cache`.",
             excerpt=step,
         )
     return failure(

@@ -86,7 +86,7 @@ def _remedy(message: str, wants: tuple[str, ...], gpu: str | None, pod: PodState
     if "affinity" in message or "selector" in message or "topology spread" in message:
         return "Correct `pod.nodeSelector`, `pod.affinity` or `accelerator`: no node has these labels, or the volume is bound to another zone."
     if "free ports" in message:
-        return "A host port is taken on every node: do not use host network or ports in `pod`, or add nodes."
+        return "A host port is taken on every node: add nodes."
     return None
 
 

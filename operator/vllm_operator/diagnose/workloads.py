@@ -62,7 +62,7 @@ def _job_failed(job: Mapping[str, Any], failed: Condition) -> Failure:
         return failure(
             Reason.DownloadFailed,
             f"The weights Job passed its deadline{within}.",
-            remedy="Raise the download deadline in `cache`, or look for what makes the network to the hub slow; it resumes where it stopped.",
+            remedy="Raise `download.tries`, or look for what makes the network to the hub slow; it resumes where it stopped.",
             excerpt=failed.message,
             retry=True,
         )
