@@ -99,8 +99,12 @@ class EngineArguments(Base):
 
     model: SourceText = Field(description=f"Where the weights are: {SOURCE_FORMS}.")
     revision: Revision | None = Field(None, description="Branch, tag or commit of the model's repository.")
-    tokenizer: SourceText | None = Field(None, description="Where the tokenizer is, in the forms of model. Unset: in the model.")
-    tokenizer_revision: Revision | None = Field(None, description="Branch, tag or commit of the tokenizer's repository.")
+    tokenizer: SourceText | None = Field(
+        None, description="Where the tokenizer is, in the forms of model. Unset: in the model."
+    )
+    tokenizer_revision: Revision | None = Field(
+        None, description="Branch, tag or commit of the tokenizer's repository."
+    )
     tokenizer_mode: Word | None = Field(
         None, description="auto, hf, mistral, deepseek_v32, deepseek_v4, cohere …: who tokenizes and renders chats."
     )
@@ -125,7 +129,10 @@ class EngineArguments(Base):
     )
     seed: Int | None = Field(None, ge=0, le=2**31 - 1, description="Seed of the random numbers; vLLM's default is 0.")
     max_model_len: Int | None = Field(
-        None, ge=1, le=2**31 - 1, description="Context length in tokens, prompt and output together. Unset: config.json's."
+        None,
+        ge=1,
+        le=2**31 - 1,
+        description="Context length in tokens, prompt and output together. Unset: config.json's.",
     )
     gpu_memory_utilization: Number | None = Field(
         None,
@@ -137,32 +144,54 @@ class EngineArguments(Base):
         None, description="Bytes of KV cache on each device, such as 20Gi; gpuMemoryUtilization is then not looked at."
     )
     block_size: Int | None = Field(
-        None, ge=1, le=16384, description="Tokens in a block of the KV cache. Unset: the attention backend's choice (often 16)."
+        None,
+        ge=1,
+        le=16384,
+        description="Tokens in a block of the KV cache. Unset: the attention backend's choice (often 16).",
     )
     cpu_offload_gb: Number | None = Field(
-        None, ge=0, le=16384, description="GiB of weights on each device that stay in host memory; slow, and needs the memory."
+        None,
+        ge=0,
+        le=16384,
+        description="GiB of weights on each device that stay in host memory; slow, and needs the memory.",
     )
     kv_offloading_size: Number | None = Field(
-        None, gt=0, le=16384, description="GiB of host memory for KV blocks that leave the device; the pod needs that much more."
+        None,
+        gt=0,
+        le=16384,
+        description="GiB of host memory for KV blocks that leave the device; the pod needs that much more.",
     )
     kv_offloading_backend: Literal["native", "lmcache"] | None = Field(None, description="Who moves the KV blocks.")
     tensor_parallel_size: Int | None = Field(
         None, ge=1, le=1024, description="Devices that share each layer; it must divide the attention heads."
     )
-    pipeline_parallel_size: Int | None = Field(None, ge=1, le=1024, description="Groups of devices that share the layers.")
+    pipeline_parallel_size: Int | None = Field(
+        None, ge=1, le=1024, description="Groups of devices that share the layers."
+    )
     data_parallel_size: Int | None = Field(
-        None, ge=1, le=1024, description="Engines in one server, for mixtures of experts; use replicas for other models."
+        None,
+        ge=1,
+        le=1024,
+        description="Engines in one server, for mixtures of experts; use replicas for other models.",
     )
     enable_expert_parallel: Bool | None = Field(None, description="Split the layers' experts, not their tensors.")
     distributed_executor_backend: Literal["mp", "ray", "uni"] | None = Field(
         None, description="How workers run. mp: processes; uni: in the engine; ray: needs Ray in the image."
     )
-    disable_custom_all_reduce: Bool | None = Field(None, description="Use NCCL's all-reduce, for machines with broken P2P.")
+    disable_custom_all_reduce: Bool | None = Field(
+        None, description="Use NCCL's all-reduce, for machines with broken P2P."
+    )
     max_num_seqs: Int | None = Field(
-        None, ge=1, le=65536, description="Sequences in one step. vLLM's default: 256, or 1024 on devices of 70 GiB and more."
+        None,
+        ge=1,
+        le=65536,
+        description="Sequences in one step. vLLM's default: 256, or 1024 on devices of 70 GiB and more.",
     )
     max_num_batched_tokens: Int | None = Field(
-        None, ge=1, le=2**31 - 1, description="Tokens in one step. vLLM's default: 2048, 8192 or 16384, by the device's memory."
+        None,
+        ge=1,
+        le=2**31 - 1,
+        description="Tokens in one step. vLLM's default: 2048, 8192 or 16384, by the device's memory.",
     )
     enable_chunked_prefill: Bool | None = Field(
         None, description="Split long prompts over steps; vLLM's default is on where the model allows it."
@@ -170,7 +199,9 @@ class EngineArguments(Base):
     enable_prefix_caching: Bool | None = Field(
         None, description="Keep KV blocks of common beginnings; vLLM's default is on where the model allows it."
     )
-    scheduling_policy: Literal["fcfs", "priority"] | None = Field(None, description="Who goes first: the first come, or by priority.")
+    scheduling_policy: Literal["fcfs", "priority"] | None = Field(
+        None, description="Who goes first: the first come, or by priority."
+    )
     enforce_eager: Bool | None = Field(
         None, description="No torch.compile and no CUDA graphs: the quickest start, and slower tokens."
     )
@@ -180,20 +211,24 @@ class EngineArguments(Base):
     optimization_level: Int | None = Field(
         None, ge=0, le=3, description="0 starts quickest, 3 serves quickest; vLLM's default is 2."
     )
-    compilation_config: JsonObject | None = Field(None, description="vLLM's compilation settings: mode, cudagraph_mode ….")
-    attention_backend: Word | None = Field(None, description="FLASH_ATTN, FLASHINFER, TRITON_ATTN …. Unset: vLLM chooses.")
-    load_format: LoadFormat | None = Field(None, description="How weights are read; auto: safetensors, else .bin files.")
+    compilation_config: JsonObject | None = Field(
+        None, description="vLLM's compilation settings: mode, cudagraph_mode …."
+    )
+    attention_backend: Word | None = Field(
+        None, description="FLASH_ATTN, FLASHINFER, TRITON_ATTN …. Unset: vLLM chooses."
+    )
+    load_format: LoadFormat | None = Field(
+        None, description="How weights are read; auto: safetensors, else .bin files."
+    )
     enable_lora: Bool | None = Field(None, description="Serve LoRA adapters; on when adapters are listed.")
-    max_loras: Int | None = Field(
-        None, ge=1, le=1024, description="Adapters in one batch; vLLM's default is 1."
-    )
-    max_lora_rank: MaxLoRARank | None = Field(
-        None, description="Highest rank of an adapter; vLLM's default is 16."
-    )
+    max_loras: Int | None = Field(None, ge=1, le=1024, description="Adapters in one batch; vLLM's default is 1.")
+    max_lora_rank: MaxLoRARank | None = Field(None, description="Highest rank of an adapter; vLLM's default is 16.")
     max_cpu_loras: Int | None = Field(
         None, ge=1, le=4096, description="Adapters kept in host memory; at least maxLoRAs."
     )
     speculative_config: JsonObject | None = Field(
         None, description="Speculative decoding: method or model, num_speculative_tokens …, under vLLM's own names."
     )
-    enable_sleep_mode: Bool | None = Field(None, description="Allow the weights to leave the device while the server sleeps.")
+    enable_sleep_mode: Bool | None = Field(
+        None, description="Allow the weights to leave the device while the server sleeps."
+    )

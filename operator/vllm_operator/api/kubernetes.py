@@ -8,7 +8,7 @@ from pydantic import Field
 
 from vllm_operator.api.base import Base, CountOrShare, Int, JsonObject, Quantity
 from vllm_operator.api.server import ObjectName
-from vllm_operator.api.weights import SecretKeyRef, SecretRef
+from vllm_operator.api.weights import SecretKeyRef
 
 ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=63)]
 LabelKey = Annotated[
@@ -93,12 +93,16 @@ class Running(Base):
 
     replicas: Int = Field(1, ge=0, le=1000, description="Servers of this model; 0 stops it and keeps the weights.")
     image: ImageText | None = Field(
-        None, description="Image of the server. Unset: the platform's for the accelerator. The platform may forbid others."
+        None,
+        description="Image of the server. Unset: the platform's for the accelerator. The platform may forbid others.",
     )
-    api_key_secret_ref: SecretKeyRef | None = Field(None, description="Secret's key with the API key that clients must send.")
+    api_key_secret_ref: SecretKeyRef | None = Field(
+        None, description="Secret's key with the API key that clients must send."
+    )
     tls: TLS | None = Field(None, description="Serve HTTPS with a certificate of yours.")
     accelerator: ProfileName | None = Field(
-        None, description="Profile of the platform: nvidia, nvidia-h100, amd-mi300x, cpu …. Unset: the platform's default."
+        None,
+        description="Profile of the platform: nvidia, nvidia-h100, amd-mi300x, cpu …. Unset: the platform's default.",
     )
     accelerators: tuple[ProfileName, ...] = Field(
         (),

@@ -12,7 +12,7 @@ from vllm_operator.api.engine import Word
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./:@-]*$", max_length=128)]
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
 DataKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
-ExtraArg = Annotated[str, Field(min_length=1, max_length=2048)]
+ExtraArg = Annotated[str, Field(min_length=1, max_length=1024)]
 ModalityCount = Annotated[Int, Field(ge=0, le=100_000)]
 
 
@@ -26,7 +26,9 @@ class ConfigMapKeyRef(Base):
 class ChatTemplate(Base):
     """A Jinja chat template, given here or in a ConfigMap."""
 
-    inline: Annotated[str, Field(min_length=1, max_length=65536)] | None = Field(None, description="The template itself.")
+    inline: Annotated[str, Field(min_length=1, max_length=65536)] | None = Field(
+        None, description="The template itself."
+    )
     config_map_key_ref: ConfigMapKeyRef | None = Field(None, description="The ConfigMap's key that holds it.")
 
 
@@ -36,7 +38,9 @@ class GenerationOverrides(Base):
     temperature: Number | None = Field(None, ge=0, le=2, description="0 is greedy.")
     top_p: Number | None = Field(None, gt=0, le=1, description="Smallest set of tokens with this probability.")
     top_k: Int | None = Field(None, ge=-1, le=2**31 - 1, description="Number of likeliest tokens; 0 and -1 mean all.")
-    min_p: Number | None = Field(None, ge=0, le=1, description="Least probability, as a share of the likeliest token's.")
+    min_p: Number | None = Field(
+        None, ge=0, le=1, description="Least probability, as a share of the likeliest token's."
+    )
     repetition_penalty: Number | None = Field(None, gt=0, le=2, description="Above 1 punishes what was said before.")
     presence_penalty: Number | None = Field(None, ge=-2, le=2, description="Above 0 favours new tokens.")
     frequency_penalty: Number | None = Field(None, ge=-2, le=2, description="Above 0 punishes frequent tokens.")
@@ -79,8 +83,12 @@ class ServerArguments(Base):
     structured_outputs_config: JsonObject | None = Field(
         None, description="backend: auto, xgrammar, guidance, outlines …, under vLLM's own names."
     )
-    reasoning_parser: Word | None = Field(None, description="Who cuts the reasoning from the answer: deepseek_r1, qwen3 ….")
-    tool_call_parser: Word | None = Field(None, description="Who reads tool calls: hermes, llama3_json, mistral, openai ….")
+    reasoning_parser: Word | None = Field(
+        None, description="Who cuts the reasoning from the answer: deepseek_r1, qwen3 …."
+    )
+    tool_call_parser: Word | None = Field(
+        None, description="Who reads tool calls: hermes, llama3_json, mistral, openai …."
+    )
     enable_auto_tool_choice: Bool | None = Field(None, description="Let the model call tools; needs toolCallParser.")
     chat_template: ChatTemplate | None = Field(None, description="Chat template. Unset: the tokenizer's own.")
     chat_template_content_format: Literal["auto", "string", "openai"] | None = Field(
@@ -93,7 +101,9 @@ class ServerArguments(Base):
         None, description="Sampling defaults that win over both."
     )
     log_level: Literal["debug", "info", "warning", "error"] | None = Field(None, description="What the server logs.")
-    enable_log_requests: Bool | None = Field(None, description="Log each request's id and parameters; prompts at debug.")
+    enable_log_requests: Bool | None = Field(
+        None, description="Log each request's id and parameters; prompts at debug."
+    )
     extra_args: tuple[ExtraArg, ...] = Field(
         (),
         max_length=64,

@@ -78,7 +78,9 @@ DANGEROUS_FLAGS: Mapping[str, str] = MappingProxyType(
     | dict.fromkeys(("--reasoning-parser-plugin", "--tool-parser-plugin", "--log-config-file"), _CODE)
     | dict.fromkeys(("--allowed-local-media-path", "--mm-encoder-fp8-scale-save-path"), _FILES)
     | dict.fromkeys(("--enable-prompt-embeds", "--enable-mm-embeds"), f"{_REQUESTS}: tensors")
-    | dict.fromkeys(("--trust-request-chat-template", "--trust-request-mm-kwargs"), f"{_REQUESTS}: templates, arguments")
+    | dict.fromkeys(
+        ("--trust-request-chat-template", "--trust-request-mm-kwargs"), f"{_REQUESTS}: templates, arguments"
+    )
     | dict.fromkeys(("--tool-server", "--otlp-traces-endpoint"), _OUT)
 )
 # Connectors and executors are named inside JSON values; escapes would hide the names from a look at the text.

@@ -1,0 +1,113 @@
+"""Rules about where weights come from and where they lie."""
+
+from __future__ import annotations
+
+from vllm_operator.api.rules.rule import Rule, needs, wants
+from vllm_operator.api.source import SOURCE_FORMS, SOURCE_PATTERN
+
+_MOUNTED = "(self.model.startsWith('pvc://') || self.model.startsWith('oci://') || self.model.startsWith('file://'))"
+_HUB = "(self.model.startsWith('hf://') || self.model.startsWith('modelscope://') || !self.model.contains('://'))"
+_CLAIM = "(!has(self.type) || self.type == 'PersistentVolumeClaim')"
+
+SOURCE = Rule(f"self.matches('{SOURCE_PATTERN}')", f"a source is written {SOURCE_FORMS}")
+
+SOURCES = (
+    needs("revision", _HUB, "revision: only hf:// and modelscope:// sources have revisions"),
+    needs(
+        "revision", "!self.model.contains('@')", "revision: model names one already, behind its @; keep one of the two"
+    ),
+    needs(
+        "tokenizerRevision", "has(self.tokenizer)", "tokenizerRevision: needs tokenizer; revision is the model's own"
+    ),
+    needs(
+        "tokenizerRevision",
+        "!has(self.tokenizer) || !self.tokenizer.contains('@')",
+        "tokenizerRevision: tokenizer names one already, behind its @; keep one of the two",
+    ),
+    needs(
+        "codeRevision",
+        "(has(self.trustRemoteCode) && self.trustRemoteCode)",
+        "codeRevision: needs trustRemoteCode: true, for there is no other code to take",
+    ),
+    needs("download", f"!{_MOUNTED}", "download: nothing is downloaded from pvc://, oci:// and file:// sources"),
+    needs(
+        "credentialsSecretRef",
+        "[self.model].exists(m, m.startsWith('s3://') || m.startsWith('gs://')) || has(self.adapters) && "
+        "self.adapters.exists(a, a.source.startsWith('s3://') || a.source.startsWith('gs://'))",
+        "credentialsSecretRef: is for s3:// and gs:// sources; the hub's token goes into tokenSecretRef",
+    ),
+)
+
+CACHE_AND_SOURCE = (
+    *(
+        Rule(f"!has(self.cache) || !has(self.cache.type) || {condition}", message, "cache.type")
+        for condition, message in (
+            (
+                "self.cache.type != 'Image' || self.model.startsWith('oci://')",
+                "cache.type: Image is for oci://image@sha256:digest sources",
+            ),
+            (
+                "!self.model.startsWith('oci://') || self.cache.type == 'Image'",
+                "cache.type: an oci:// source is mounted as an image; use Image, or leave it out",
+            ),
+            (
+                "!self.model.startsWith('pvc://')",
+                "cache.type: a pvc:// source is a volume already and needs no cache; leave it out",
+            ),
+            (
+                "!self.model.startsWith('file://') || self.cache.type == 'Node'",
+                "cache.type: a file:// source lies on the node; use Node, or leave it out",
+            ),
+        )
+    ),
+    *(
+        Rule(
+            f"!has(self.cache) || !has(self.cache.{field}) || !{_MOUNTED}",
+            f"cache.{field}: the source is mounted as it is; no volume is made for it",
+            f"cache.{field}",
+        )
+        for field in ("size", "storageClassName", "accessModes", "retain", "claimName")
+    ),
+)
+
+CACHE = (
+    needs(
+        "claimName",
+        "has(self.type) && self.type == 'ExistingClaim'",
+        "cache.claimName: belongs to type ExistingClaim",
+    ),
+    Rule(
+        "!has(self.type) || self.type != 'ExistingClaim' || has(self.claimName)",
+        "cache.claimName: type ExistingClaim needs it",
+        "claimName",
+    ),
+    *(
+        needs(field, _CLAIM, f"cache.{field}: belongs to type PersistentVolumeClaim")
+        for field in ("size", "storageClassName", "accessModes", "retain")
+    ),
+    wants(
+        "compileCache",
+        "!has(self.type) || !(self.type in ['None', 'Image'])",
+        "cache.compileCache: needs a volume that can be written; use another type",
+    ),
+    Rule(
+        "!has(self.size) || !isQuantity(string(self.size)) || quantity(string(self.size)).isGreaterThan(quantity('0'))",
+        "cache.size: more than 0",
+        "size",
+    ),
+)
+
+ADAPTER = (
+    needs(
+        "revision",
+        "self.source.startsWith('hf://') || self.source.startsWith('modelscope://') || !self.source.contains('://')",
+        "adapters[].revision: only hf:// and modelscope:// sources have revisions",
+    ),
+    needs(
+        "revision",
+        "!self.source.contains('@')",
+        "adapters[].revision: source names one already, behind its @; keep one of the two",
+    ),
+)
+
+GLOB = Rule("!self.contains('..')", "download: a pattern cannot climb out of the repository with ..")
