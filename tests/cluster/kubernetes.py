@@ -1,0 +1,226 @@
+"""The command lines and files of Kubernetes' own components, each reason beside its flag."""
+
+from __future__ import annotations
+
+import json
+
+from tests.cluster import processes
+from tests.cluster.certificates import path
+from tests.cluster.places import (
+    API_PORT,
+    BINARIES,
+    CONTAINERD_SOCKET,
+    DOMAIN,
+    ETCD_PEER_PORT,
+    ETCD_PORT,
+    NODE_ADDRESS,
+    NODE_NAME,
+    POD_RANGE,
+    SERVICE_RANGE,
+    STATE,
+    VOLUMES,
+)
+
+COMPONENTS = (
+    "containerd",
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "coredns",
+    "volume-provisioner",
+)
+ETCD_URL = f"http://127.0.0.1:{ETCD_PORT}"
+AUDIT_LOG = STATE / "audit.log"
+LOOPBACK = "127.0.0.1"
+KUBELET_ROOT = STATE / "kubelet"
+POD_LOGS = STATE / "pod-logs"
+COREFILE = """\
+.:53 {
+    bind %(address)s
+    errors
+    health 127.0.0.1:8089
+    ready 127.0.0.1:8189
+    kubernetes %(domain)s in-addr.arpa {
+        kubeconfig %(kubeconfig)s %(context)s
+        pods insecure
+        ttl 5
+    }
+    forward . /etc/resolv.conf
+    cache 10 {
+        denial 1000 1
+    }
+}
+"""
+
+
+def start_etcd() -> None:
+    """The store. Its state is young and worth nothing, so it need not wait for the disk."""
+    peer = f"http://{LOOPBACK}:{ETCD_PEER_PORT}"
+    processes.start(
+        "etcd",
+        BINARIES / "etcd",
+        f"--data-dir={STATE / 'etcd'}",
+        f"--listen-client-urls={ETCD_URL}",
+        f"--advertise-client-urls={ETCD_URL}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+    )
+
+
+def start_apiserver() -> None:
+    """Listens on the node's own address alone: nothing outside this machine reaches it."""
+    (STATE / "audit-policy.json").write_text(
+        json.dumps(
+            {
+                "apiVersion": "audit.k8s.io/v1",
+                "kind": "Policy",
+                "omitStages": ["RequestReceived"],
+                "rules": [{"level": "Metadata"}],
+            }
+        )
+    )
+    processes.start(
+        "kube-apiserver",
+        BINARIES / "kube-apiserver",
+        f"--etcd-servers={ETCD_URL}",
+        f"--bind-address={NODE_ADDRESS}",
+        f"--advertise-address={NODE_ADDRESS}",
+        f"--secure-port={API_PORT}",
+        f"--service-cluster-ip-range={SERVICE_RANGE}",
+        f"--tls-cert-file={path('kube-apiserver.crt')}",
+        f"--tls-private-key-file={path('kube-apiserver.key')}",
+        f"--client-ca-file={path('ca.crt')}",
+        # kubelet lets this user read logs and run commands in pods.
+        f"--kubelet-client-certificate={path('admin.crt')}",
+        f"--kubelet-client-key={path('admin.key')}",
+        "--kubelet-preferred-address-types=InternalIP",
+        "--authorization-mode=Node,RBAC",
+        # Beside the defaults, which have ValidatingAdmissionPolicy and PodSecurity: what strict clusters add.
+        "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement",
+        f"--service-account-issuer=https://kubernetes.default.svc.{DOMAIN}",
+        f"--service-account-key-file={path('service-accounts.key')}",
+        f"--service-account-signing-key-file={path('service-accounts.key')}",
+        f"--audit-log-path={AUDIT_LOG}",
+        f"--audit-policy-file={STATE / 'audit-policy.json'}",
+        "--audit-log-maxsize=1000",
+    )
+
+
+def start_controllers() -> None:
+    """Controller manager and scheduler."""
+    processes.start(
+        "kube-controller-manager",
+        BINARIES / "kube-controller-manager",
+        *_as("kube-controller-manager"),
+        f"--service-account-private-key-file={path('service-accounts.key')}",
+        f"--root-ca-file={path('ca.crt')}",
+        "--use-service-account-credentials=true",
+        "--leader-elect=false",
+        f"--bind-address={LOOPBACK}",
+    )
+    processes.start(
+        "kube-scheduler",
+        BINARIES / "kube-scheduler",
+        *_as("kube-scheduler"),
+        "--leader-elect=false",
+        f"--bind-address={LOOPBACK}",
+    )
+
+
+def start_kubelet() -> None:
+    """The one node."""
+    config = STATE / "kubelet.json"
+    config.write_text(json.dumps(_kubelet_config(), indent=1))
+    processes.start(
+        "kubelet",
+        BINARIES / "kubelet",
+        f"--config={config}",
+        f"--kubeconfig={path('kubelet.kubeconfig')}",
+        f"--hostname-override={NODE_NAME}",
+        f"--node-ip={NODE_ADDRESS}",
+        f"--root-dir={KUBELET_ROOT}",
+        f"--cert-dir={KUBELET_ROOT / 'pki'}",
+    )
+
+
+def _kubelet_config() -> dict[str, object]:
+    never = {"memory.available": "50Mi", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%"}
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": NODE_ADDRESS,
+        "authentication": {
+            "x509": {"clientCAFile": str(path("ca.crt"))},
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+        },
+        "authorization": {"mode": "Webhook"},
+        "containerRuntimeEndpoint": f"unix://{CONTAINERD_SOCKET}",
+        "clusterDNS": [NODE_ADDRESS],
+        "clusterDomain": DOMAIN,
+        "podLogsDir": str(POD_LOGS),
+        "healthzBindAddress": LOOPBACK,
+        "readOnlyPort": 0,
+        # Machines like ours have the older or both kinds of cgroups, no systemd, and sometimes swap.
+        "cgroupDriver": "cgroupfs",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "enforceNodeAllocatable": [],
+        # Without iptables there is nothing of kubelet's to clean up afterwards.
+        "makeIPTablesUtilChains": False,
+        # The machine's disk may well look full: neither images nor pods go for that.
+        "imageGCHighThresholdPercent": 100,
+        "imageGCLowThresholdPercent": 99,
+        "evictionHard": never,
+        "maxPods": 250,
+        "serializeImagePulls": False,
+        "registerWithTaints": [],
+        # Tests watch pods come and go: the node says so soon.
+        "nodeStatusUpdateFrequency": "5s",
+        "syncFrequency": "10s",
+    }
+
+
+def start_proxy() -> None:
+    """Services by nftables. Connection tracking keeps the machine's own limits."""
+    processes.start(
+        "kube-proxy",
+        BINARIES / "kube-proxy",
+        f"--kubeconfig={path('kube-proxy.kubeconfig')}",
+        f"--hostname-override={NODE_NAME}",
+        "--proxy-mode=nftables",
+        f"--cluster-cidr={POD_RANGE}",
+        f"--bind-address={NODE_ADDRESS}",
+        f"--healthz-bind-address={LOOPBACK}:10256",
+        f"--metrics-bind-address={LOOPBACK}:10249",
+        "--conntrack-max-per-core=0",
+        "--conntrack-tcp-timeout-established=0",
+        "--conntrack-tcp-timeout-close-wait=0",
+    )
+
+
+def start_dns() -> None:
+    """CoreDNS as a process of the machine, on the node's address: no image, and there before the first pod."""
+    corefile = STATE / "Corefile"
+    admin = {"kubeconfig": path("admin.kubeconfig"), "context": NODE_NAME}
+    corefile.write_text(COREFILE % {"address": NODE_ADDRESS, "domain": DOMAIN, **admin})
+    processes.start("coredns", BINARIES / "coredns", "-conf", corefile)
+
+
+def start_volumes() -> None:
+    """Folders as volumes for the storage classes of objects.yaml."""
+    VOLUMES.mkdir(parents=True, exist_ok=True)
+    kubeconfig = path("admin.kubeconfig")
+    command = (BINARIES / "volume-provisioner", f"--kubeconfig={kubeconfig}", f"--root={VOLUMES}")
+    processes.start("volume-provisioner", *command)
+
+
+def _as(component: str) -> tuple[str, ...]:
+    file = path(f"{component}.kubeconfig")
+    return tuple(f"--{kind}={file}" for kind in ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"))
