@@ -75,14 +75,17 @@ class Fetching:
         while not self._ended.wait(LOOK_SECONDS):
             tick()
             self._look_for_stall()
+        self._close(threads)
+        if self._failure is not None:
+            raise self._failure
+
+    def _close(self, threads: list[threading.Thread]) -> None:
         deadline = time.monotonic() + JOIN_SECONDS
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         if not any(thread.is_alive() for thread in threads):  # A descriptor in use by one must not get a new meaning.
             for file in self._files:
                 file.close()
-        if self._failure is not None:
-            raise self._failure
 
     def _look_for_stall(self) -> None:
         silent = self._progress.silent_seconds()

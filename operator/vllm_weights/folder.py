@@ -62,11 +62,11 @@ class ModelFolder:
             return None
         return found if isinstance(found, dict) and isinstance(found.get("files"), list) else None
 
-    def damaged(self, manifest: Mapping[str, Any]) -> list[str]:
-        """The files of the manifest that are missing or have another size."""
-        return [
-            entry["path"] for entry in manifest["files"] if _size_of(self.destination / entry["path"]) != entry["size"]
-        ]
+    def holds(self, manifest: Mapping[str, Any]) -> bool:
+        """Whether the destination is complete with exactly these files, each of its size."""
+        found = self.manifest()
+        same = found is not None and all(found.get(key) == manifest[key] for key in ("source", "commit", "files"))
+        return same and all(_size_of(self.destination / file["path"]) == file["size"] for file in manifest["files"])
 
     def prepare(self, items: tuple[Item, ...]) -> set[str]:
         """Makes the partial folder fit for the items; what of them is there already and right is returned (paths)."""

@@ -42,7 +42,7 @@ class _Told:
 def inspect(requests: tuple[Request, ...], as_list: bool, environment: Mapping[str, str]) -> dict[str, Any]:
     """The answer for the termination message. Raises WeightsError."""
     room = (MOST_BYTES - ENVELOPE_BYTES) // len(requests) if as_list else MOST_BYTES
-    parts = [_fitting(*_with_one_more_try(request, environment), room) for request in requests]
+    parts = [fitting(*_with_one_more_try(request, environment), room) for request in requests]
     if not as_list:
         return parts[0]
     totals = {key: sum(part[key] for part in parts) for key in ("bytes", "files")}
@@ -104,7 +104,7 @@ def _answer(request: Request, contents: Contents, told: _Told) -> dict[str, Any]
     return answer
 
 
-def _fitting(answer: dict[str, Any], config: Config, room: int) -> dict[str, Any]:
+def fitting(answer: dict[str, Any], config: Config, room: int) -> dict[str, Any]:
     """The answer with as much of the configuration as there is room for."""
     for reduced in reductions(config):
         whole = answer | {"config": reduced()}
@@ -129,7 +129,7 @@ def _json(contents: Contents, file: RemoteFile) -> Config:
     """What is no JSON object counts as empty: vLLM's own message about it is better than a guess here."""
     try:
         answer = json.loads(read_whole(contents.source, contents.commit, file, LONGEST_JSON_BYTES))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}
 

@@ -15,7 +15,7 @@ from vllm_weights.contents import Contents, contents_of
 from vllm_weights.failure import WeightsError
 from vllm_weights.fetching import Fetching, Patience
 from vllm_weights.folder import ModelFolder, manifest_of
-from vllm_weights.incoming import Incoming, disk_errors_named, disk_full
+from vllm_weights.incoming import SEGMENT_BYTES, Incoming, disk_errors_named, disk_full
 from vllm_weights.progress import Progress, tell
 from vllm_weights.request import Request
 
@@ -31,6 +31,7 @@ class Pull:
     environment: Mapping[str, str]
     progress: Progress
     progress_file: Path
+    segment_bytes: int = SEGMENT_BYTES
     _told: float = 0.0
 
     def run(self, requests: tuple[Request, ...], as_list: bool) -> dict[str, Any]:
@@ -61,9 +62,14 @@ class Pull:
     def _complete(self, request: Request, folder: ModelFolder) -> dict[str, Any] | None:
         """The answer where the very same was pulled before; asks nobody."""
         manifest = folder.manifest()
-        same = manifest is not None and manifest.get("request") == _asked(request)
-        if manifest is None or not same or request.commit is None or folder.damaged(manifest):
+        pinned = request.commit and (request.tokenizer is None or request.tokenizer.commit)
+        if manifest is None or not pinned or manifest.get("commit") != request.commit:
             return None
+        if manifest.get("request") != _asked(request) or not folder.holds(manifest):
+            return None
+        return self._already(request, folder, manifest)
+
+    def _already(self, request: Request, folder: ModelFolder, manifest: Mapping[str, Any]) -> dict[str, Any]:
         size, files = int(manifest["bytes"]), len(manifest["files"])
         self.progress.expect(size, files)
         self.progress.resumed(size)
@@ -87,17 +93,20 @@ class Pull:
 
     def _bring(self, request: Request, folder: ModelFolder, contents: Contents) -> dict[str, Any]:
         items = contents.items
+        manifest = manifest_of(request.source, contents.commit, _asked(request), items)
+        if folder.holds(manifest):
+            return self._already(request, folder, manifest)
         fetched_before = self.progress.bytes_fetched
         self.progress.expect(sum(item.file.size for item in items), len(items))
         with disk_errors_named(folder.destination):
             present = folder.prepare(items)
-            files = [Incoming(item, folder.partial, folder.state) for item in items if item.path not in present]
+            missing = [item for item in items if item.path not in present]
+            files = [Incoming(item, folder.partial, folder.state, self.segment_bytes) for item in missing]
             done = sum(item.file.size for item in items if item.path in present)
             done += sum(file.open() for file in files)
         self.progress.resumed(done)
         self.progress.files_done += len(present)
         self._fetch(request, folder, files)
-        manifest = manifest_of(request.source, contents.commit, _asked(request), items)
         with disk_errors_named(folder.destination):
             folder.finish(manifest)
         return _answer(request, manifest, fetched=self.progress.bytes_fetched - fetched_before)
@@ -138,7 +147,7 @@ def _patience(request: Request) -> Patience:
 
 def _asked(request: Request) -> dict[str, Any]:
     """Of a request, what decides about the files."""
-    fields = {"source", "commit", "include", "exclude", "trust_remote_code", "load_format", "tokenizer"}
+    fields = {"source", "include", "exclude", "trust_remote_code", "load_format", "tokenizer"}
     answer: dict[str, Any] = json.loads(request.model_dump_json(include=fields, by_alias=True))
     return answer
 

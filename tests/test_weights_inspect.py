@@ -1,0 +1,251 @@
+"""Before anything is taken, one look at the source says what it would bring, or by name why it cannot."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hub import Hub
+from tests.hub.models import LLAMA, write_model, write_safetensors
+from tests.hub.running import run
+from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.inspection import inspect
+from vllm_weights.request import Request
+
+pytestmark = pytest.mark.weights
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    root = tmp_path / "root"
+    write_model(root / "org/model")
+    with Hub(root) as running:
+        yield running
+
+
+def look(hub: Hub, source: str = "org/model", token: str | None = None, **fields: Any) -> dict[str, Any]:
+    environment = {"HF_ENDPOINT": hub.url} | ({"HF_TOKEN": token} if token else {})
+    return inspect((Request(source=source, backoff_seconds=0, **fields),), False, environment)
+
+
+def failure(hub: Hub, source: str = "org/model", token: str | None = None, **fields: Any) -> WeightsError:
+    with pytest.raises(WeightsError) as caught:
+        look(hub, source, token, **fields)
+    return caught.value
+
+
+def test_a_model_is_described_for_the_fit(hub: Hub) -> None:
+    answer = look(hub)
+
+    sizes = {path.name: path.stat().st_size for path in (hub.repos.root / "org/model").iterdir()}
+    del sizes["README.md"]
+    assert answer == {
+        "version": 1,
+        "ok": True,
+        "source": "org/model",
+        "commit": hub.repos.references("org/model")["main"],
+        "bytes": sum(sizes.values()),
+        "files": len(sizes),
+        "largestFileBytes": sizes["model.safetensors"],
+        "format": "safetensors",
+        "config": LLAMA,
+        "quantization": {},
+        "weights": {"totalBytes": 200_000, "parameters": {"BF16": 100_000}},
+        "hasTokenizer": True,
+        "hasChatTemplate": True,
+        "customCode": False,
+        "architectures": ["LlamaForCausalLM"],
+    }
+
+
+def test_it_takes_a_handful_of_requests_and_few_bytes(hub: Hub) -> None:
+    write_model(hub.repos.root / "org/sharded", shards=4, shard_bytes=3_000_000)
+    look(hub, "org/sharded")
+
+    # The info; config, tokenizer config and index; a redirect and a range for each of four shards.
+    assert hub.requests["requests"] == 1 + 3 + 2 * 4
+    assert hub.requests["bytes"] < 1_100_000
+
+
+def test_of_many_shards_a_sample_is_read(hub: Hub) -> None:
+    write_model(hub.repos.root / "org/many", shards=40, shard_bytes=2_000)
+    answer = look(hub, "org/many")
+
+    assert hub.requests["requests"] == 1 + 3 + 2 * 16
+    assert answer["weights"] == {"totalBytes": 80_000, "parameters": {"BF16": pytest.approx(40_000, abs=400)}, "sampled": True}  # fmt: skip
+
+
+def test_a_header_longer_than_the_first_read_is_read_whole(hub: Hub) -> None:
+    folder = write_model(hub.repos.root / "org/long")
+    tensors = {f"layers.{at}.a.very.long.name.of.a.tensor.{'x' * 60}": ("F8_E4M3", [2, 3]) for at in range(3000)}
+    write_safetensors(folder / "model.safetensors", tensors)
+
+    assert look(hub, "org/long")["weights"] == {"totalBytes": 18_000, "parameters": {"F8_E4M3": 18_000}}
+
+
+def test_a_revision_of_the_name_or_the_request_is_resolved_to_its_commit(hub: Hub) -> None:
+    write_model(hub.repos.root / "org/model/.branches/dev", config=LLAMA | {"model_type": "dev"})
+    (hub.repos.root / "org/model/.refs.json").write_text('{"dev": ".branches/dev"}')
+    commits = hub.repos.references("org/model")
+
+    assert look(hub, "hf://org/model@dev")["commit"] == look(hub, revision="dev")["commit"] == commits["dev"]
+    assert look(hub)["commit"] == commits["main"] != commits["dev"]
+    assert look(hub, revision=commits["dev"][:10])["commit"] == commits["dev"]
+
+
+def test_custom_code_is_told_and_taken_only_when_trusted(hub: Hub) -> None:
+    folder = write_model(hub.repos.root / "org/code", config=LLAMA | {"auto_map": {"AutoModel": "modeling.M"}})
+    (folder / "modeling.py").write_text("")
+    plain, trusted = look(hub, "org/code"), look(hub, "org/code", trust_remote_code=True)
+
+    assert plain["customCode"] and trusted["customCode"]
+    assert trusted["files"] == plain["files"] + 1
+
+
+@pytest.mark.parametrize(
+    ("files", "has_template"),
+    [
+        ({"tokenizer_config.json": "{}"}, False),
+        ({"tokenizer_config.json": "{}", "chat_template.jinja": "x"}, True),
+        ({"tokenizer_config.json": "{}", "tekken.json": "{}"}, None),
+    ],
+)
+def test_the_chat_template_is_looked_for(hub: Hub, files: dict[str, str], has_template: bool | None) -> None:
+    folder = write_model(hub.repos.root / "org/chat")
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+    assert look(hub, "org/chat")["hasChatTemplate"] is has_template
+
+
+def test_a_tokenizer_of_another_repository_counts_instead(hub: Hub) -> None:
+    write_model(hub.repos.root / "org/tok")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (hub.repos.root / "org/model" / name).unlink()
+
+    without = look(hub)
+    answer = look(hub, tokenizer={"source": "org/tok"})
+    assert not without["hasTokenizer"]
+    assert answer["hasTokenizer"] and answer["hasChatTemplate"]
+    assert answer["tokenizer"] == {"commit": hub.repos.references("org/tok")["main"]}
+    assert answer["files"] == without["files"] + 4
+
+
+def test_quantization_is_read_from_modelopts_own_file(hub: Hub) -> None:
+    folder = write_model(hub.repos.root / "org/opt")
+    (folder / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "NVFP4", "group_size": 16}}')
+
+    assert look(hub, "org/opt")["quantization"] == {"method": "nvfp4", "groupSize": 16}
+
+
+def test_several_requests_are_answered_in_one_message(hub: Hub) -> None:
+    write_model(hub.repos.root / "org/other")
+    requests = (Request(source="org/model"), Request(source="org/other"))
+    answer = inspect(requests, True, {"HF_ENDPOINT": hub.url})
+
+    assert [part["source"] for part in answer["parts"]] == ["org/model", "org/other"]
+    assert answer["bytes"] == sum(part["bytes"] for part in answer["parts"])
+    assert len(json.dumps(answer, separators=(",", ":"))) <= 4096
+
+
+def test_six_causes_have_six_reasons(hub: Hub) -> None:
+    for name, marker in (("gated", ".gated"), ("hidden", ".private")):
+        (write_model(hub.repos.root / "org" / name) / marker).write_text("hf_granted")
+    failures = {
+        Reason.REPO_NOT_FOUND: failure(hub, "org/absent"),
+        Reason.GATED_REPO: failure(hub, "org/gated"),
+        Reason.BAD_TOKEN: failure(hub, token="hf_wrong"),
+        Reason.REVISION_NOT_FOUND: failure(hub, revision="nope"),
+    }
+    hub.break_next("status", status=429, retryAfter=30)
+    failures[Reason.RATE_LIMITED] = failure(hub)
+    hub.break_next("status", status=503, times=-1)
+    failures[Reason.HUB_UNREACHABLE] = failure(hub)
+
+    assert {reason: error.reason for reason, error in failures.items()} == {reason: reason for reason in failures}
+    assert len({error.remedy for error in failures.values()}) == 6
+    retried = {reason for reason, error in failures.items() if error.retry}
+    assert retried == {Reason.RATE_LIMITED, Reason.HUB_UNREACHABLE}
+    assert failures[Reason.RATE_LIMITED].retry_after == 30
+
+
+def test_with_and_without_a_token_the_remedy_differs(hub: Hub) -> None:
+    (write_model(hub.repos.root / "org/gated") / ".gated").write_text("hf_granted")
+    (hub.repos.root / ".tokens.json").write_text('{"hf_granted": "ann", "hf_other": "bob"}')
+
+    assert "no token is given" in failure(hub, "org/gated").message
+    assert "not on its list" in failure(hub, "org/gated", "hf_other").message
+    assert look(hub, "org/gated", "hf_granted\n")["ok"]
+    assert failure(hub, "org/absent", "hf_other").reason is Reason.REPO_NOT_FOUND
+
+
+def test_a_hub_that_nobody_runs_is_unreachable(hub: Hub) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(WeightsError) as caught:
+        inspect((Request(source="org/model", backoff_seconds=0),), False, {"HF_ENDPOINT": f"http://127.0.0.1:{port}"})
+
+    assert caught.value.reason is Reason.HUB_UNREACHABLE
+    assert "HF_ENDPOINT" in caught.value.remedy
+
+
+def test_a_connection_that_breaks_once_is_no_failure(hub: Hub) -> None:
+    hub.break_next("cut", where="api")
+
+    assert look(hub)["ok"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", b"", b"x" * 400, b"\x08" + b"\0" * 7 + b"{broken}" * 3]
+)  # fmt: skip
+def test_a_file_that_is_not_safetensors_is_named(hub: Hub, content: bytes) -> None:
+    (write_model(hub.repos.root / "org/bad") / "model.safetensors").write_bytes(content)
+    error = failure(hub, "org/bad")
+
+    assert error.reason is Reason.NO_WEIGHTS
+    assert "model.safetensors" in error.message
+
+
+def test_an_index_that_names_missing_shards_is_an_incomplete_upload(hub: Hub) -> None:
+    folder = write_model(hub.repos.root / "org/half", shards=3)
+    (folder / "model-00002-of-00003.safetensors").unlink()
+
+    assert "model-00002-of-00003.safetensors" in failure(hub, "org/half").message
+
+
+def test_the_program_answers_in_its_termination_message(hub: Hub, tmp_path: Path) -> None:
+    ended = run("inspect", {"source": "org/model"}, tmp_path / "work", {"HF_ENDPOINT": hub.url})
+
+    assert ended.code == 0
+    assert ended.answer == look(hub)
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "code", "reason", "word"),
+    [
+        ({"source": "org/absent"}, 3, "RepoNotFound", "org/absent"),
+        ({"source": "ftp://x/y"}, 3, "InvalidRequest", "ftp://x/y"),
+        ({"source": "org/model", "paralelism": 3}, 3, "InvalidRequest", "paralelism"),
+        ({"source": "org/model", "parallelism": 0}, 3, "InvalidRequest", "parallelism"),
+    ],
+)
+def test_a_failure_ends_the_program_with_its_code(
+    hub: Hub, tmp_path: Path, request_fields: dict[str, Any], code: int, reason: str, word: str
+) -> None:
+    ended = run("inspect", request_fields, tmp_path / "work", {"HF_ENDPOINT": hub.url})
+
+    assert (ended.code, ended.answer["ok"], ended.answer["reason"]) == (code, False, reason)
+    assert word in ended.answer["message"]
+    assert ended.answer["retry"] is False and ended.answer["version"] == 1
+
+
+def test_a_hub_that_is_down_ends_the_program_with_the_code_to_retry(hub: Hub, tmp_path: Path) -> None:
+    hub.break_next("status", status=500, times=-1)
+    ended = run("inspect", {"source": "org/model"}, tmp_path / "work", {"HF_ENDPOINT": hub.url})
+
+    assert (ended.code, ended.answer["reason"], ended.answer["retry"]) == (1, "HubUnreachable", True)
