@@ -45,7 +45,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class JobSeen:
-    """A Job of the weights program. `answer` is its termination message, parsed, when it ended well."""
+    """A Job of the weights program. `answer` is its termination message, parsed, when it ended well.
+
+    An inspection that succeeded with neither answer nor failure lost its pod before anybody read it: it is run again.
+    An answer that cannot be read is a failure. A pull needs no answer.
+    """
 
     state: JobState = JobState.ABSENT
     answer: Mapping[str, object] | None = None
@@ -54,6 +58,7 @@ class JobSeen:
     progress: Progress | None = None
     tries: int = 0  # pods that failed so far
     owned: bool = False  # carries this model's ownerReference
+    deleting: bool = False  # has a deletionTimestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ class PodSeen:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentSeen:
-    """The model's Deployment as it lives."""
+    """The model's Deployment as it lives. `live` keeps its metadata.managedFields: they tell what we own of it."""
 
     live: Manifest
     wanted: str
@@ -126,12 +131,15 @@ class Seen:
     claim: ClaimSeen | None = None
     pull: JobSeen = field(default_factory=JobSeen)
     deployment: DeploymentSeen | None = None
-    live: Mapping[Ref, Manifest] = field(default_factory=dict)  # own objects that exist (Deployment, Service, ConfigMap)
+    live: Mapping[Ref, Manifest] = field(
+        default_factory=dict
+    )  # own objects that exist (Deployment, Service, ConfigMap)
     strangers: tuple[Ref, ...] = ()  # objects with a name we need and another owner
     pods: tuple[PodSeen, ...] = ()
     nodes: NodesSeen = field(default_factory=NodesSeen)
     stale: tuple[Ref, ...] = ()  # shared or own objects of this model that its plan no longer names
-    autoscaled: bool = False  # an autoscaler targets the VLLMModel or its Deployment
+    # An autoscaler targets the Deployment itself. One that targets the VLLMModel writes spec.replicas, which is followed.
+    autoscaled: bool = False
     missing: tuple[str, ...] = ()  # things that the spec names and the namespace lacks: "claim models"
 
 

@@ -1,0 +1,25 @@
+"""The annotations that decisions read and write; those that plans write have their home in `plan.labels`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vllm_operator.plan.labels import (
+    IGNORE_FIT_ANNOTATION as IGNORE_FIT,
+)
+from vllm_operator.plan.labels import (
+    REFRESH_ANNOTATION as REFRESH,
+)
+from vllm_operator.plan.labels import (
+    TEMPLATE_ANNOTATION as TEMPLATE,
+)
+from vllm_operator.plan.labels import (
+    WANTED_ANNOTATION as WANTED,
+)
+
+# On the Deployment: the version (WANTED's value) that failed for good and stands at zero.
+STOPPED: Final = "vllm-operator.dev/stopped"
+# On the inspection's Job: its answer, which thereby outlives the pod.
+RESULT: Final = "vllm-operator.dev/result"
+
+__all__ = ["IGNORE_FIT", "REFRESH", "RESULT", "STOPPED", "TEMPLATE", "WANTED"]

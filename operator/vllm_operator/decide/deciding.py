@@ -1,0 +1,84 @@
+"""The one decision: a table of cases, looked at in order until one is not done.
+
+Each case says how far it is and what is to be written for it; the status is made of all that were looked at and of what
+the servers show. No client, no clock, no old-and-new: the same look gives the same decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Final
+
+from vllm_operator.api import Status, VLLMModel
+from vllm_operator.decide.cleaning import clean
+from vllm_operator.decide.conditions import conditions
+from vllm_operator.decide.finding import Fact, Finding
+from vllm_operator.decide.fit import fit
+from vllm_operator.decide.refusals import conflicts, missing, refused, refused_later
+from vllm_operator.decide.server import READY_AGAIN, serve
+from vllm_operator.decide.situation import Situation, look
+from vllm_operator.decide.status import status_of
+from vllm_operator.decide.telling import events_of
+from vllm_operator.decide.types import Decision, Ref, Seen
+from vllm_operator.decide.weights import inspection, pull
+from vllm_operator.plan import Plan
+
+CASES: Final[tuple[Callable[[Situation], Finding], ...]] = (
+    refused,
+    conflicts,
+    missing,
+    inspection,
+    refused_later,
+    fit,
+    pull,
+    serve,
+)
+
+
+def decide(model: VLLMModel, plan: Plan, seen: Seen, now: datetime) -> Decision:
+    """What to do now and what to say. Pure: nothing is read but the arguments, `now` goes into transition times only."""
+    if model.metadata.deletion_timestamp is not None:
+        # Owner references take everything away; whatever we wrote now would be in their way.
+        return Decision(status=model.status, decided_at=now)
+    here = look(model, plan, seen)
+    findings = _walk(here)
+    status = status_of(here, findings, now)
+    deletions, releases = clean(here)
+    annotate: dict[Ref, Mapping[str, str]] = {}
+    for finding in findings:
+        annotate |= finding.annotate
+    return Decision(
+        status=status,
+        create=tuple(item for finding in findings for item in finding.create),
+        own=tuple(ref for finding in findings for ref in finding.own),
+        annotate=annotate,
+        apply=tuple(item for finding in findings for item in finding.apply),
+        delete=(*(ref for finding in findings for ref in finding.delete), *deletions),
+        release=releases,
+        events=(*(event for finding in findings for event in finding.events), *events_of(model.status, status)),
+        look_again_after=_soonest(here, findings),
+        decided_at=now,
+    )
+
+
+def refuse(before: Status, generation: int, facts: tuple[Fact, ...], now: datetime) -> Status:
+    """The status of a model that could not even be read: only these facts, and the time bookkeeping kept."""
+    return Status(observed_generation=generation, conditions=conditions(before, facts, generation, now))
+
+
+def _walk(here: Situation) -> tuple[Finding, ...]:
+    findings: list[Finding] = []
+    for case in CASES:
+        findings.append(case(here))
+        if not findings[-1].continues:
+            break
+    return tuple(findings)
+
+
+def _soonest(here: Situation, findings: tuple[Finding, ...]) -> float | None:
+    """The earliest look that anything asks for; servers that are up are asked again in any case."""
+    times = [finding.look_again_after for finding in findings if finding.look_again_after is not None]
+    if any(pod.ready for pod in here.pods):
+        times.append(READY_AGAIN)
+    return min(times, default=None)

@@ -1,0 +1,101 @@
+"""Which of several failures is told, and when a server that fails for good is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from vllm_operator.api import LastFailure
+from vllm_operator.decide.finding import Finding, because
+from vllm_operator.decide.situation import Situation, works
+from vllm_operator.diagnose import Failure, Reason, failure
+
+# The container never ran, so stopping it frees nothing that waiting does not: Kubernetes goes on trying.
+_NO_CRASH: Final = frozenset(
+    {
+        Reason.ImagePullFailed,
+        Reason.ContainerStartFailed,
+        Reason.PodRejected,
+        Reason.QuotaExceeded,
+        Reason.Unschedulable,
+        Reason.SecretNotFound,
+        Reason.VolumePending,
+        Reason.VolumeAttachConflict,
+        Reason.Evicted,
+        Reason.NodeLost,
+        Reason.RolloutWaitsForGPU,
+    }
+)
+
+
+def because_of_pods(here: Situation) -> Failure | None:
+    """Why pods of the version asked for do not serve: what will not pass by itself first, a pod before its Deployment."""
+    found = sorted(_failures(here), key=lambda each: (each.retry, not each.pod, each.pod, each.reason))
+    if not found:
+        return None
+    return _waits_for_a_device(here, found[0]) or found[0]
+
+
+def stops(here: Situation, failure: Failure | None) -> bool:
+    """True when another start would only hold devices: it fails for good, often enough, and nothing else serves."""
+    policy = here.plan.settings.crash_policy
+    if failure is None or failure.retry or failure.reason in _NO_CRASH or not policy.stop_permanent:
+        return False
+    if any(pod.ready for pod in here.pods):
+        return False  # scaling to zero would take them, too
+    return any(pod.restarts >= policy.tries for pod in here.pods_of_now if pod.name == failure.pod)
+
+
+def was_stopped_for(here: Situation, failure: Failure | None) -> tuple[str, str]:
+    """Reason and sentence of a stop; the pods are gone by then, and the status remembers."""
+    if failure is not None:
+        return failure.reason, because(failure)
+    last = here.model.status.last_failure
+    if last is None or last.reason is None:
+        return Reason.ServerCrashed, "The server failed for good."
+    return last.reason, " ".join(part for part in (last.message, last.remedy) if part)
+
+
+def last_failure(here: Situation, findings: tuple[Finding, ...]) -> LastFailure | None:
+    """`status.lastFailure`: what fails now; else the last one, as history, until the spec is another."""
+    stopped = True if any(finding.stopped for finding in findings) else None
+    fresh = next((finding.failure for finding in findings if finding.failure is not None), None) or _survived(here)
+    if fresh is not None:
+        return LastFailure.model_validate(fresh.as_status() | {"stopped": stopped})
+    before = here.model.status.last_failure
+    if before is None:
+        return LastFailure(reason=Reason.ServerCrashed, stopped=True) if stopped else None
+    if here.model.status.observed_generation != here.model.metadata.generation and not stopped:
+        return None
+    return before.model_copy(update={"stopped": stopped})
+
+
+def _failures(here: Situation) -> Iterator[Failure]:
+    for pod in here.pods_of_now:
+        if pod.failure is not None and not works(pod):
+            # The pod's name says whose restarts count.
+            yield pod.failure if pod.failure.pod else pod.failure.on(pod.name)
+    if here.deployment is not None and here.deployed and here.deployment.failure is not None:
+        yield here.deployment.failure
+
+
+def _survived(here: Situation) -> Failure | None:
+    """A crash that a server has got over: it serves again, and the failure is worth knowing."""
+    return next((pod.failure.on(pod.name) for pod in here.pods_of_now if pod.failure is not None and works(pod)), None)
+
+
+def _waits_for_a_device(here: Situation, found: Failure) -> Failure | None:
+    if found.reason is not Reason.Unschedulable or not any(pod.ready for pod in here.pods_of_before):
+        return None
+    for name, count in _devices(here).items():
+        if name in f"{found.message} {found.excerpt}":
+            message = f"The rollout waits for a GPU: {count} {name} needed, 0 free while the old server holds its own."
+            remedy = "Set `rollout.strategy: Recreate`, or free a GPU."
+            return failure(Reason.RolloutWaitsForGPU, message, remedy=remedy, excerpt=found.excerpt).on(found.pod)
+    return None
+
+
+def _devices(here: Situation) -> Mapping[str, object]:
+    limits = here.server.deployment.resources.get("limits") if here.server is not None else None
+    # Devices are extended resources, and those have a domain before a slash.
+    return {name: count for name, count in limits.items() if "/" in name} if isinstance(limits, Mapping) else {}

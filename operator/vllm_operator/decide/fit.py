@@ -1,0 +1,171 @@
+"""The case of the fit: a model that surely does not fit takes no volume, no download and no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from vllm_operator.api import ConditionType, FitStatus, Spec, quantity_bytes
+from vllm_operator.decide.annotations import IGNORE_FIT
+from vllm_operator.decide.finding import Fact, Finding, Outcome, Truth
+from vllm_operator.decide.reasons import StateReason
+from vllm_operator.decide.situation import Situation
+from vllm_operator.decide.trust import model_part
+from vllm_operator.decide.types import NodesSeen
+from vllm_operator.fit import Accelerator, Arguments, Verdict, WeightsSummary, accelerators, judge
+from vllm_operator.settings import Profile
+
+GIB = 1 << 30
+LATE = 60.0  # seconds: nodes are not watched, and a larger one may have come
+
+
+def fit(here: Situation) -> Finding:
+    """Done when the model fits, or nobody can tell, or the user wants to try, or this version runs already."""
+    verdict = _best([judge_on(here, name, profile) for name, profile in here.plan.profiles])
+    if verdict is None:
+        return Finding(Outcome.DONE, facts=(_fact("Unknown", StateReason.FIT_UNKNOWN, _why_unknown(here)),))
+    status = fit_status(verdict)
+    if verdict.fits is None:
+        message = f"Nobody can tell beforehand: {verdict.note or 'a number is missing'}."
+        return Finding(Outcome.DONE, facts=(_fact("Unknown", StateReason.FIT_UNKNOWN, message),), fit=status)
+    if verdict.fits:
+        return Finding(Outcome.DONE, facts=(_fact("True", StateReason.FITS, _numbers(verdict)),), fit=status)
+    reason, message = verdict.reason or StateReason.FIT_UNKNOWN, _sentence(verdict.message)
+    if here.annotations.get(IGNORE_FIT) == "true":
+        fact = _fact("False", reason, f"{message} This is ignored, as the annotation {IGNORE_FIT} asks.")
+        return Finding(Outcome.DONE, facts=(fact,), fit=status)
+    if here.deployed:
+        fact = _fact("False", reason, f"{message} The server that runs already is left alone.")
+        return Finding(Outcome.DONE, facts=(fact,), fit=status)
+    anyway = f'{message} To go on all the same, set the annotation {IGNORE_FIT} to "true".'
+    fact = _fact("False", reason, anyway)
+    return Finding(Outcome.STUCK, reason, anyway, facts=(fact,), fit=status, look_again_after=LATE)
+
+
+def judge_on(here: Situation, name: str, profile: Profile) -> Verdict | None:
+    """The verdict for one accelerator; None where nothing was inspected, or the devices come by a claim."""
+    answer = here.seen.inspect.answer
+    if here.plan.inspect is None or answer is None or here.model.spec.resource_claim_template is not None:
+        return None
+    part = model_part(here.plan, answer)
+    config = part.get("config")
+    if not isinstance(config, Mapping):
+        return None
+    overridden = _merged(config, here.model.spec.hf_overrides or {})
+    return judge(
+        overridden, _summary(part), arguments_of(here.model.spec), accelerator_of(name, profile, here.seen.nodes)
+    )
+
+
+def accelerator_of(name: str, profile: Profile, nodes: NodesSeen) -> Accelerator:
+    """What is known of the device: the profile's word first, then the nodes', then the tables by name."""
+    known = accelerators().get(name)
+    memory = quantity_bytes(profile.memory) if profile.memory else nodes.memory_bytes
+    return Accelerator(
+        name=name,
+        memory_bytes=memory if memory is not None or known is None else known.memory_bytes,
+        compute_capability=profile.compute_capability
+        or nodes.compute_capability
+        or (known.compute_capability if known else None),
+        vendor=profile.vendor,
+        peers=known.peers if known else True,
+    )
+
+
+def arguments_of(spec: Spec) -> Arguments:
+    """The engine arguments that move memory, as the spec has them."""
+    return Arguments(
+        tensor_parallel_size=spec.tensor_parallel_size or 1,
+        pipeline_parallel_size=spec.pipeline_parallel_size or 1,
+        data_parallel_size=spec.data_parallel_size or 1,
+        enable_expert_parallel=bool(spec.enable_expert_parallel),
+        max_model_len=spec.max_model_len,
+        gpu_memory_utilization=spec.gpu_memory_utilization,
+        kv_cache_dtype=spec.kv_cache_dtype,
+        dtype=spec.dtype,
+        quantization=spec.quantization,
+        max_num_seqs=spec.max_num_seqs,
+        max_num_batched_tokens=spec.max_num_batched_tokens,
+        enforce_eager=bool(spec.enforce_eager),
+        cpu_offload_gb=spec.cpu_offload_gb or 0.0,
+        kv_cache_memory_bytes=quantity_bytes(spec.kv_cache_memory) if spec.kv_cache_memory else None,
+        block_size=spec.block_size,
+        runner=spec.runner,
+        enable_lora=bool(spec.enable_lora or spec.adapters),
+        max_loras=spec.max_loras or 1,
+        max_lora_rank=spec.max_lora_rank or 16,
+        enable_prefix_caching=spec.enable_prefix_caching,
+        estimates_cuda_graphs=True,  # vLLM 0.32 and 0.33, the images we know, do
+    )
+
+
+def fit_status(verdict: Verdict) -> FitStatus:
+    """`status.fit`."""
+    return FitStatus(
+        fits=verdict.fits,
+        accelerator=verdict.accelerator,
+        weights_bytes=verdict.weights_bytes,
+        kv_bytes_per_token=verdict.kv_bytes_per_token,
+        kv_cache_tokens=verdict.kv_cache_tokens,
+        largest_max_model_len=verdict.largest_max_model_len,
+        smallest_tensor_parallel_size=verdict.smallest_tensor_parallel_size,
+        remedies=verdict.remedies[:16],
+        note=verdict.note or None,
+    )
+
+
+def _best(verdicts: list[Verdict | None]) -> Verdict | None:
+    """Of several accelerators the first that fits; else the first that may; a misfit is sure when none of them fits."""
+    known = [verdict for verdict in verdicts if verdict is not None]
+    for wanted in (True, None, False):
+        found = next((verdict for verdict in known if verdict.fits is wanted), None)
+        if found is not None:
+            return found
+    return None
+
+
+def _why_unknown(here: Situation) -> str:
+    if here.plan.inspect is None:
+        return "Nobody can tell beforehand: the source is not inspected."
+    if here.model.spec.resource_claim_template is not None:
+        return "Nobody can tell beforehand: which devices the claim brings is not known."
+    return "Nobody can tell beforehand: the model's config.json is not known."
+
+
+def _summary(part: Mapping[str, object]) -> WeightsSummary | None:
+    weights = part.get("weights")
+    if not isinstance(weights, Mapping):
+        return None
+    total, parameters = weights.get("totalBytes"), weights.get("parameters")
+    if not isinstance(total, int) or total <= 0:
+        return None
+    by_dtype = parameters if isinstance(parameters, Mapping) else {}
+    return WeightsSummary(total, {str(key): value for key, value in by_dtype.items() if isinstance(value, int)})
+
+
+def _merged(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """config.json with `hfOverrides` in it, as vLLM merges them: groups one by one, everything else whole."""
+    merged = dict(config)
+    for key, value in overrides.items():
+        below = merged.get(key)
+        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _numbers(verdict: Verdict) -> str:
+    pieces = []
+    if verdict.weights_bytes is not None:
+        pieces.append(f"{verdict.weights_bytes / GIB:.1f} GiB of weights")
+    if verdict.kv_cache_tokens:
+        pieces.append(f"a KV cache of about {verdict.kv_cache_tokens} tokens")
+    what = " and ".join(pieces) or "The model"
+    return f"{what} fit on each {verdict.accelerator}."
+
+
+def _sentence(text: str) -> str:
+    text = text.strip().rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}." if text else "It does not fit."
+
+
+def _fact(status: Truth, reason: str, message: str) -> Fact:
+    return Fact(ConditionType.FITS, status, str(reason), message)

@@ -1,0 +1,104 @@
+"""The model's own objects as they are to be, and which of them the cluster does not hold yet.
+
+A Deployment whose live version is the one asked for gets its pod template from its own annotation again: an operator or
+settings upgrade restarts no server, and a template that somebody edited is put back all the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vllm_operator.decide.annotations import STOPPED, TEMPLATE, WANTED
+from vllm_operator.decide.situation import Situation
+from vllm_operator.decide.types import Manifest, Ref
+from vllm_operator.live import differences, owns
+from vllm_operator.plan import ServerPlan
+from vllm_operator.render import render_part
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A manifest that is to be applied, and the paths where the live object differs (none: there is no live object)."""
+
+    ref: Ref
+    manifest: Manifest
+    paths: tuple[str, ...]
+    exists: bool
+
+
+def pending(here: Situation, server: ServerPlan, stop: bool) -> tuple[Pending, ...]:
+    """What has to be applied, in the order in which it is needed. Empty at rest."""
+    return tuple(_not_held(here, _own_objects(here, server, stop)))
+
+
+def ref_of(manifest: Manifest) -> Ref:
+    """The reference to a manifest's object."""
+    metadata = manifest["metadata"]
+    assert isinstance(metadata, Mapping)
+    return Ref(str(manifest["apiVersion"]), str(manifest["kind"]), str(metadata["name"]))
+
+
+def _own_objects(here: Situation, server: ServerPlan, stop: bool) -> Iterator[Manifest]:
+    if server.chat_template is not None:
+        yield render_part(server.chat_template)
+    yield render_part(server.service)
+    yield deployment(here, server, stop)
+
+
+def deployment(here: Situation, server: ServerPlan, stop: bool) -> dict[str, Any]:
+    """The whole Deployment: the template that is pinned or the new one, the replicas, the marks it carries."""
+    manifest: dict[str, Any] = dict(render_part(server.deployment))
+    spec: dict[str, Any] = dict(manifest["spec"])
+    spec["template"] = _pinned(here) or _marked(spec["template"], server.wanted)
+    spec.pop("replicas", None)
+    replicas = _replicas(here, stop)
+    if replicas is not None:
+        spec["replicas"] = replicas
+    metadata: dict[str, Any] = dict(manifest["metadata"])
+    marks = {WANTED: server.wanted, TEMPLATE: compact(spec["template"])} | ({STOPPED: server.wanted} if stop else {})
+    metadata["annotations"] = dict(metadata.get("annotations") or {}) | marks
+    return manifest | {"metadata": metadata, "spec": spec}
+
+
+def compact(value: object) -> str:
+    """One JSON text for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _pinned(here: Situation) -> Mapping[str, object] | None:
+    return here.deployment.template if here.deployed and here.deployment is not None else None
+
+
+def _marked(template: Mapping[str, Any], wanted: str) -> dict[str, Any]:
+    """The template whose pods say which version they are of."""
+    metadata = dict(template.get("metadata") or {})
+    metadata["annotations"] = dict(metadata.get("annotations") or {}) | {WANTED: wanted}
+    return dict(template) | {"metadata": metadata}
+
+
+def _replicas(here: Situation, stop: bool) -> int | None:
+    """The number to write, or None to leave it to an autoscaler.
+
+    As long as we own the field its live value is written again: leaving out what one owns resets it to 1. Once the
+    autoscaler has written it, it is the autoscaler's.
+    """
+    if stop:
+        return 0
+    live = here.deployment
+    if not here.seen.autoscaled or live is None or here.is_stopped:
+        return here.model.spec.replicas
+    return live.replicas if owns(live.live, "spec", "replicas") else None
+
+
+def _not_held(here: Situation, manifests: Iterator[Manifest]) -> Iterator[Pending]:
+    for manifest in manifests:
+        ref = ref_of(manifest)
+        live = here.seen.live.get(ref)
+        if live is None and ref.kind == "Deployment" and here.deployment is not None:
+            live = here.deployment.live
+        paths = differences(live, manifest) if live is not None else ()
+        if live is None or paths:
+            yield Pending(ref, manifest, paths, live is not None)

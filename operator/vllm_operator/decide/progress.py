@@ -1,0 +1,101 @@
+"""How far a download has come, told in steps that are worth a write.
+
+A status that moved with every byte would be written every few seconds. A new figure is told when another percent is there,
+or when the speed has changed so much that the time left is another one.
+"""
+
+from __future__ import annotations
+
+from math import ceil, floor, log10
+from typing import Final
+
+from vllm_operator.api import WeightsStatus
+from vllm_operator.decide.types import JobSeen, JobState, Progress
+from vllm_operator.plan import WeightsPlan
+
+_MIB: Final = 1 << 20
+_GIB: Final = 1 << 30
+
+
+def weights_status(before: WeightsStatus | None, plan: WeightsPlan | None, seen: JobSeen) -> WeightsStatus | None:
+    """`status.weights`; None where nothing is downloaded."""
+    if plan is None or plan.pull is None:
+        return None
+    tries = seen.tries or None
+    total = plan.bytes
+    if seen.state is JobState.SUCCEEDED:
+        return WeightsStatus(claim_name=plan.claim_name, percent=100, bytes_done=total, bytes_total=total, tries=tries)
+    kept = before if before is not None and before.claim_name == plan.claim_name and before.percent != 100 else None
+    if seen.state is not JobState.RUNNING:
+        return WeightsStatus(claim_name=plan.claim_name, bytes_total=total, tries=tries)
+    if seen.progress is None:
+        # Asked once and not answered: what was known stays, but no speed is claimed that nobody has seen.
+        old = kept or WeightsStatus(claim_name=plan.claim_name, bytes_total=total)
+        return old.model_copy(update={"tries": tries})
+    fresh = _measured(plan.claim_name, seen.progress, tries)
+    return kept if kept is not None and _is_the_same_news(kept, fresh) else fresh
+
+
+def told(weights: WeightsStatus | None) -> str:
+    """The progress as a sentence: "42 %, 1.2 of 15.0 GiB, 350 MiB/s, about 40 s left"."""
+    if weights is None or weights.percent is None or not weights.bytes_total:
+        return "The download has started."
+    done, total = _amounts(weights.bytes_done or 0, weights.bytes_total)
+    parts = [f"{weights.percent} %", f"{done} of {total}"]
+    if weights.bytes_per_second:
+        parts.append(f"{weights.bytes_per_second / _MIB:.2g} MiB/s" if weights.bytes_per_second < 99.5 * _MIB else
+                     f"{weights.bytes_per_second / _MIB:.0f} MiB/s")  # fmt: skip
+    if weights.eta_seconds is not None:
+        parts.append(f"about {_duration(weights.eta_seconds)} left")
+    return ", ".join(parts)
+
+
+def two_digits(value: float) -> int:
+    """A number rounded to two significant digits: what a speed is good for."""
+    if value <= 0:
+        return 0
+    return int(round(value, 1 - floor(log10(value)))) if value >= 1 else 1
+
+
+def _measured(claim_name: str | None, progress: Progress, tries: int | None) -> WeightsStatus:
+    done, total = max(progress.bytes_done, 0), max(progress.bytes_total, progress.bytes_done, 0)
+    # 100 is said when the Job has ended and everything is verified, not before.
+    percent = min(done * 100 // total, 99) if total else 0
+    speed = two_digits(progress.bytes_per_second)
+    eta = _rounded((total - done) / speed) if speed else None
+    return WeightsStatus(
+        claim_name=claim_name,
+        percent=percent,
+        bytes_done=done,
+        bytes_total=total,
+        bytes_per_second=speed,
+        eta_seconds=eta,
+        tries=tries,
+    )
+
+
+def _is_the_same_news(before: WeightsStatus, fresh: WeightsStatus) -> bool:
+    if (before.percent, before.bytes_total, before.tries) != (fresh.percent, fresh.bytes_total, fresh.tries):
+        return False
+    old, new = before.bytes_per_second, fresh.bytes_per_second
+    if not old or not new:
+        return old == new
+    return max(old, new) < 2 * min(old, new)
+
+
+def _rounded(seconds: float) -> int:
+    """Seconds in steps of 5, from two minutes on of 30, from ten minutes on of 60; never 0 while bytes are missing."""
+    step = 5 if seconds < 120 else 30 if seconds < 600 else 60
+    return max(ceil(seconds / step) * step, step)
+
+
+def _amounts(done: int, total: int) -> tuple[str, str]:
+    unit, name = (_GIB, "GiB") if total >= _GIB else (_MIB, "MiB")
+    return f"{done / unit:.1f}", f"{total / unit:.1f} {name}"
+
+
+def _duration(seconds: int) -> str:
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = ceil(seconds / 60)
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"

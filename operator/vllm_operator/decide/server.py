@@ -1,0 +1,105 @@
+"""The case of the servers: what is applied for them, and how far they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from vllm_operator.decide.annotations import REFRESH
+from vllm_operator.decide.failures import because_of_pods, stops, was_stopped_for
+from vllm_operator.decide.finding import Finding, Outcome, because, outcome_of
+from vllm_operator.decide.manifests import Pending, pending
+from vllm_operator.decide.reasons import StateReason
+from vllm_operator.decide.servers import Servers, survey
+from vllm_operator.decide.situation import Situation
+from vllm_operator.decide.types import Event, EventType
+from vllm_operator.diagnose import Failure
+
+READY_AGAIN: Final = 10.0  # seconds: the servers are asked again; a Ready that nobody checks is a memory
+STARTING_AGAIN: Final = 5.0  # seconds
+_STOPPED: Final = (
+    f"The server is stopped and its devices are free; change the spec, or set the annotation {REFRESH} to a new value."
+)
+
+
+def serve(here: Situation) -> Finding:
+    """Done when every server that is asked for runs the version that is asked for, and answers."""
+    assert here.server is not None  # the case of the weights is done
+    failure = because_of_pods(here)
+    stop = _is_to_stand(here, failure)
+    todo = pending(here, here.server, stop)
+    edited = here.deployed and _touches_pods(todo)
+    found = _state(here, survey(here), failure, stop, edited)
+    return replace(found, apply=tuple(item.manifest for item in todo), events=_events(here, todo, stop, failure))
+
+
+def _is_to_stand(here: Situation, failure: Failure | None) -> bool:
+    """Stopped before and nobody asked anew, or failing for good now."""
+    if here.model.spec.replicas == 0:
+        return False
+    if here.is_stopped:
+        return not here.refresh_due
+    return stops(here, failure)
+
+
+def _state(here: Situation, servers: Servers, failure: Failure | None, stop: bool, edited: bool) -> Finding:
+    if here.desired == 0 and not stop:
+        message = "No server is asked for (replicas: 0); the weights stay where they are."
+        return Finding(Outcome.RESTING, StateReason.SCALED_TO_ZERO, message)
+    if stop:
+        reason, message = was_stopped_for(here, failure)
+        return Finding(Outcome.STUCK, reason, f"{message} {_STOPPED}", failure=failure, stopped=True)
+    if edited:
+        message = "The servers' template was changed by somebody else and is put back."
+        return _underway(StateReason.RESTORING, message)
+    if servers.ready:
+        message = f"{here.desired} of {here.desired} servers answer."
+        return Finding(Outcome.DONE, StateReason.SERVING, message, look_again_after=READY_AGAIN)
+    if failure is not None:
+        found = _underway(failure.reason, because(failure))
+        return replace(found, outcome=outcome_of(failure), failure=failure)
+    return _on_the_way(here, servers)
+
+
+def _on_the_way(here: Situation, servers: Servers) -> Finding:
+    done, desired = len(servers.working), here.desired
+    if here.deployment is None:
+        return _underway(StateReason.STARTING, "The server is created.")
+    if servers.dull:
+        pod = servers.dull[0]
+        why = (
+            pod.answer.problem if pod.answer is not None and pod.answer.problem else "no request went through the model"
+        )
+        return _underway(StateReason.NOT_ANSWERING, f"The server {pod.name} is up and does not answer: {why}.")
+    if servers.older or not here.deployed:
+        message = f"{done} of {desired} servers run the new version; {len(servers.older)} of the old one are up."
+        return _underway(StateReason.ROLLING_OUT, message)
+    return _underway(StateReason.STARTING, f"{done} of {desired} servers answer; the others load the model.")
+
+
+def _underway(reason: str, message: str) -> Finding:
+    return Finding(Outcome.UNDERWAY, reason, message, look_again_after=STARTING_AGAIN)
+
+
+def _touches_pods(todo: tuple[Pending, ...]) -> bool:
+    """Somebody else's edit of the pod template: the pods that run now may be of it."""
+    return any(
+        item.ref.kind == "Deployment" and any(path.startswith("spec.template") for path in item.paths) for item in todo
+    )
+
+
+def _events(here: Situation, todo: tuple[Pending, ...], stop: bool, failure: Failure | None) -> tuple[Event, ...]:
+    events = []
+    if stop and not here.is_stopped:
+        why = f" ({failure.reason})" if failure is not None else ""
+        events.append(
+            Event(EventType.WARNING, StateReason.SERVER_STOPPED, f"The server fails for good{why} and is stopped.")
+        )
+    observed = here.model.status.observed_generation == here.model.metadata.generation
+    for item in todo:
+        # Right after a change of the spec differences are the change itself; at rest they are somebody's edit.
+        if observed and here.deployed and item.exists and not stop and not here.is_stopped:
+            where = ", ".join(item.paths[:3]) + (" …" if len(item.paths) > 3 else "")
+            message = f"{item.ref.kind} {item.ref.name} was changed by somebody else and is put back: {where}"
+            events.append(Event(EventType.NORMAL, StateReason.RESTORED, message[:1024]))
+    return tuple(events)

@@ -1,0 +1,121 @@
+"""A look at the whole: the model, its plan as far as it can be made, and what is seen, under the names of the trade."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vllm_operator.api import VLLMModel
+from vllm_operator.decide.annotations import REFRESH, STOPPED
+from vllm_operator.decide.trust import needs_trust
+from vllm_operator.decide.types import DeploymentSeen, JobState, PodSeen, Seen
+from vllm_operator.plan import Plan, ServerPlan, WeightsPlan, plan_server, plan_weights, wanted
+
+JOB_API, APPS_API, CORE_API = "batch/v1", "apps/v1", "v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What every case looks at. `weights` and `server` are None until the inspection has answered.
+
+    `current` is the hash of what the user asks for: from the plan, or, while that waits for an inspection, the live
+    Deployment's own where the commit in the status proves it to be of the present spec. Nothing in the status is believed
+    without that proof.
+    """
+
+    model: VLLMModel
+    plan: Plan
+    seen: Seen
+    weights: WeightsPlan | None
+    server: ServerPlan | None
+    current: str | None
+
+    @property
+    def deployment(self) -> DeploymentSeen | None:
+        return self.seen.deployment
+
+    @property
+    def deployed(self) -> bool:
+        """The Deployment is already the one asked for: its weights were there, and it fitted, when it was made."""
+        return self.current is not None and self.deployment is not None and self.deployment.wanted == self.current
+
+    @property
+    def desired(self) -> int:
+        """Pods that are to serve: the spec's number, or the autoscaler's."""
+        if self.seen.autoscaled and self.deployment is not None and not self.is_stopped:
+            return self.deployment.replicas
+        return self.model.spec.replicas
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        return self.model.metadata.annotations
+
+    @property
+    def refresh_due(self) -> bool:
+        """The refresh annotation has a value that was not acted on."""
+        value = self.annotations.get(REFRESH)
+        return value is not None and value != self.model.status.refreshed
+
+    @property
+    def retry_due(self) -> bool:
+        """Somebody changed something since a failure was final: the spec, or the refresh annotation."""
+        return self.refresh_due or self.model.status.observed_generation != self.model.metadata.generation
+
+    @property
+    def is_stopped(self) -> bool:
+        """The Deployment stands at zero because this very version failed for good."""
+        if self.deployment is None or self.current is None:
+            return False
+        stopped = annotations_of(self.deployment.live).get(STOPPED)
+        return stopped == self.current and self.plan.settings.crash_policy.stop_permanent
+
+    @property
+    def pods(self) -> tuple[PodSeen, ...]:
+        """Pods that are not on their way out, by name."""
+        return tuple(sorted((pod for pod in self.seen.pods if not pod.terminating), key=lambda pod: pod.name))
+
+    @property
+    def pods_of_now(self) -> tuple[PodSeen, ...]:
+        return tuple(pod for pod in self.pods if pod.wanted == self.current)
+
+    @property
+    def pods_of_before(self) -> tuple[PodSeen, ...]:
+        return tuple(pod for pod in self.pods if pod.wanted != self.current)
+
+
+def look(model: VLLMModel, plan: Plan, seen: Seen) -> Situation:
+    """The situation, with the plan carried as far as what is seen allows."""
+    weights = _weights(plan, seen)
+    server = plan_server(plan, weights) if weights is not None and not weights.problems else None
+    current = server.wanted if server is not None else _proven(model, seen)
+    return Situation(model, plan, seen, weights, server, current)
+
+
+def annotations_of(manifest: Mapping[str, object]) -> Mapping[str, str]:
+    """The annotations of a live object; empty when there are none."""
+    metadata = manifest.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
+    return annotations if isinstance(annotations, Mapping) else {}
+
+
+def works(pod: PodSeen) -> bool:
+    """A pod that takes requests and answers them: ready, healthy, and one real request went through."""
+    return pod.ready and pod.answer is not None and pod.answer.healthy and pod.answer.works
+
+
+def _weights(plan: Plan, seen: Seen) -> WeightsPlan | None:
+    if plan.problems:
+        return None
+    if plan.inspect is None:
+        return plan_weights(plan, None)
+    answer = seen.inspect.answer
+    if seen.inspect.state is not JobState.SUCCEEDED or answer is None or needs_trust(plan, answer):
+        return None
+    return plan_weights(plan, answer)
+
+
+def _proven(model: VLLMModel, seen: Seen) -> str | None:
+    source = model.status.source
+    if seen.deployment is None or source is None:
+        return None
+    return seen.deployment.wanted if wanted(model, source.commit) == seen.deployment.wanted else None
