@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import is_dataclass, replace
+from dataclasses import is_dataclass
 from functools import cache
 from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, Undefined
 
-from vllm_operator.plan.labels import TEMPLATE_ANNOTATION
 from vllm_operator.plan.types import ClaimPlan, ConfigMapPlan, DeploymentPlan, JobPlan, ServicePlan
 
 PlanPart = JobPlan | ClaimPlan | DeploymentPlan | ServicePlan | ConfigMapPlan
@@ -30,35 +29,17 @@ _TEMPLATES: Mapping[type, str] = {
 
 
 def render(template: str, part: PlanPart) -> Manifest:
-    """The manifest of a plan's part from `templates/<template>.yaml.j2` (the ending may be left out).
+    """The manifest of a plan's part from `templates/<template>.yaml.j2`.
 
     Raises jinja2.UndefinedError, by name, for a value that the plan lacks.
     """
-    manifest = yaml.load(_template(template.removesuffix(".yaml.j2")).render(plan=part), Loader=yaml.CSafeLoader)
-    return _with_template_annotation(manifest) if isinstance(part, DeploymentPlan) else manifest
+    manifest: Manifest = yaml.load(_template(template).render(plan=part), Loader=yaml.CSafeLoader)
+    return manifest
 
 
 def render_part(part: PlanPart) -> Manifest:
     """The manifest of a plan's part, from the template of its kind."""
     return render(f"{part.action}-job" if isinstance(part, JobPlan) else _TEMPLATES[type(part)], part)
-
-
-def with_live_template(part: DeploymentPlan, template: Mapping[str, Any]) -> Manifest:
-    """The Deployment with a pod template that was applied before: another version of the operator restarts no pod."""
-    manifest = render("deployment", part)
-    manifest["spec"]["template"] = dict(template)
-    return _with_template_annotation(manifest)
-
-
-def without_replicas(part: DeploymentPlan) -> DeploymentPlan:
-    """The same Deployment, its number of pods left to an autoscaler."""
-    return replace(part, replicas=None)
-
-
-def _with_template_annotation(manifest: Manifest) -> Manifest:
-    template = json.dumps(manifest["spec"]["template"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    manifest["metadata"]["annotations"][TEMPLATE_ANNOTATION] = template
-    return manifest
 
 
 @cache
@@ -89,4 +70,6 @@ def _place(value: object) -> str:
 def _plain(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} is no value for a manifest" + (" (a part?)" if is_dataclass(value) else ""))
+    raise TypeError(
+        f"{type(value).__name__} is no value for a manifest" + (" (a part?)" if is_dataclass(value) else "")
+    )

@@ -47,6 +47,23 @@ def _what_the_pod_is(profile: Profile) -> tuple[object, ...]:
     return (*kind, variables, groups, tuple(profile.args))
 
 
+def image_of(spec: Spec, profiles: Named, settings: Settings) -> str | None:
+    """The server's image: the model's, the accelerator's, or the platform's for the accelerator's vendor; None: nobody's."""
+    if spec.image:
+        return spec.image
+    return next((p.image or settings.images.server.get(p.vendor) for _, p in profiles), None)
+
+
+def image_problems(spec: Spec, profiles: Named, settings: Settings) -> list[Problem]:
+    """An accelerator whose vendor has no image in the settings."""
+    if not profiles or image_of(spec, profiles, settings):
+        return []
+    name, profile = profiles[0]
+    message = f"accelerator {name}: the platform names no image of vLLM for {profile.vendor}."
+    remedy = f"Set image, or let the platform set images.server.{profile.vendor}."
+    return [Problem(ProblemReason.IMAGE_UNKNOWN, message, remedy)]
+
+
 def ranks(spec: Spec) -> int:
     """Processes that each hold a part of the model in one pod: tensor × pipeline × data parallel."""
     sizes = (spec.tensor_parallel_size, spec.pipeline_parallel_size, spec.data_parallel_size)

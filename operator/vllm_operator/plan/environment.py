@@ -97,9 +97,7 @@ def server_environment(spec: Spec, settings: Settings, profile: Profile | None, 
     return tuple(sorted([*plain(values), *references], key=lambda variable: str(variable["name"])))
 
 
-def job_environment(
-    spec: Spec, settings: Settings, request: Json, schemes: Sequence[Scheme]
-) -> tuple[Json, ...]:
+def job_environment(spec: Spec, settings: Settings, request: Json, schemes: Sequence[Scheme]) -> tuple[Json, ...]:
     """The variables of the weights program: its request, the addresses of hubs and stores, and secrets by reference."""
     values = {
         "DO_NOT_TRACK": "1",

@@ -8,7 +8,13 @@ from typing import Any
 from vllm_operator.api import VLLMModel
 from vllm_operator.plan.accelerator import Named, place
 from vllm_operator.plan.environment import PROGRESS_PORT, job_environment
-from vllm_operator.plan.labels import CLAIM_LABEL, REFRESH_ANNOTATION, REQUEST_ANNOTATION, SOURCE_ANNOTATION, shared_labels
+from vllm_operator.plan.labels import (
+    CLAIM_LABEL,
+    REFRESH_ANNOTATION,
+    REQUEST_ANNOTATION,
+    SOURCE_ANNOTATION,
+    shared_labels,
+)
 from vllm_operator.plan.names import digest, hashed_name
 from vllm_operator.plan.parts import DEFAULT_TRIES, identity
 from vllm_operator.plan.source import everyday_name

@@ -28,9 +28,7 @@ class PlanError(ValueError):
         self.problems = problems
 
 
-def manifests(
-    model: VLLMModel, settings: Settings, answer: Mapping[str, object] | None = None
-) -> list[dict[str, Any]]:
+def manifests(model: VLLMModel, settings: Settings, answer: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
     """Every object of a model, in the order in which the operator makes them. Raises PlanError for a model with problems."""
     plan = plan_model(model, settings)
     if plan.problems:
@@ -45,7 +43,7 @@ def manifests(
 
 def assumed_answer(plan: Plan) -> Mapping[str, object]:
     """An inspection's answer where there was none: the revision for the commit, 10 GiB for the model, 0 for the rest."""
-    parts = []
+    parts: list[dict[str, object]] = []
     for part in plan.parts:
         if not part.source.is_pulled:
             continue

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from vllm_operator.api import VLLMModel
-from vllm_operator.plan.accelerator import profiles_of
+from vllm_operator.plan.accelerator import image_problems, profiles_of
 from vllm_operator.plan.jobs import inspect_job
 from vllm_operator.plan.parts import parts_of, place_problems
 from vllm_operator.plan.policy import policy_problems
-from vllm_operator.plan.rollout import rollout_problems
 from vllm_operator.plan.resources import resource_problems
+from vllm_operator.plan.rollout import rollout_problems
 from vllm_operator.plan.types import Plan, Problem, ProblemReason
 from vllm_operator.settings import Settings
 
@@ -25,6 +25,7 @@ def plan_model(model: VLLMModel, settings: Settings) -> Plan:
         *place_problems(model.spec, parts),
         *policy_problems(model, parts, settings),
         *unknown,
+        *image_problems(model.spec, profiles, settings),
         *resource_problems(model.spec, profiles, settings),
         *rollout_problems(model.spec),
     ]

@@ -107,7 +107,9 @@ def _claim_problems(spec: Spec, source: Source) -> list[Problem]:
         )
     if cache.access_modes == ("ReadOnlyMany",) and uses_claim(spec, source):
         found.append(
-            _invalid("cache.accessModes has no mode that a download can write with.", "Add ReadWriteOnce or ReadWriteMany.")
+            _invalid(
+                "cache.accessModes has no mode that a download can write with.", "Add ReadWriteOnce or ReadWriteMany."
+            )
         )
     if "ReadWriteOncePod" in cache.access_modes and spec.replicas > 1:
         found.append(
@@ -153,14 +155,21 @@ def _part_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
             )
         )
     if spec.tokenizer_revision and not (tokenizer and tokenizer.is_pulled):
-        found.append(_invalid("tokenizerRevision has no tokenizer that it belongs to.", "Set tokenizer, or leave it out."))
+        found.append(
+            _invalid("tokenizerRevision has no tokenizer that it belongs to.", "Set tokenizer, or leave it out.")
+        )
     if spec.revision and model.scheme not in (Scheme.HF, Scheme.MODELSCOPE):
-        found.append(_invalid(f"revision means nothing to {model.uri}.", "Leave revision out; put it into the address."))
+        found.append(
+            _invalid(f"revision means nothing to {model.uri}.", "Leave revision out; put it into the address.")
+        )
     if spec.cache.type == "None" and any(adapter.source.is_pulled for adapter in adapters):
         found.append(_invalid("adapters need a volume to be downloaded to.", "Use cache.type PersistentVolumeClaim."))
     if spec.cache.type == "None" and spec.load_format not in (None, "runai_streamer", "runai_streamer_sharded"):
         found.append(
-            _invalid(f"loadFormat {spec.load_format} cannot read from a bucket.", "Use runai_streamer, or another cache.type.")
+            _invalid(
+                f"loadFormat {spec.load_format} cannot read from a bucket.",
+                "Use runai_streamer, or another cache.type.",
+            )
         )
     return found
 

@@ -12,6 +12,8 @@ from vllm_operator.plan.source import is_allowed
 from vllm_operator.plan.types import Part, Problem, ProblemReason
 from vllm_operator.settings import Settings
 
+MEDIA_FLAG = "--allowed-media-domains"
+
 
 def policy_problems(model: VLLMModel, parts: tuple[Part, ...], settings: Settings) -> list[Problem]:
     """Everything that the platform's policy has against a model, in the order of the spec."""
@@ -20,6 +22,7 @@ def policy_problems(model: VLLMModel, parts: tuple[Part, ...], settings: Setting
         *_code_problems(model, settings),
         *_image_problems(model, settings),
         *_environment_problems(model, settings),
+        *_media_problems(model, settings),
         *_metadata_problems(model),
         *_offline_problems(model),
     ]
@@ -34,16 +37,22 @@ def _source_problems(model: VLLMModel, parts: tuple[Part, ...], settings: Settin
     for field, source in named:
         if not is_allowed(source, settings.policy.allowed_sources):
             allowed = ", ".join(settings.policy.allowed_sources)
-            found.append(_problem("source", f"{field}: {source.uri} is not allowed here.", f"The platform allows {allowed}."))
+            found.append(
+                _problem("source", f"{field}: {source.uri} is not allowed here.", f"The platform allows {allowed}.")
+            )
         if source.scheme is Scheme.FILE and not settings.policy.allow_node_paths:
             remedy = "Use a claim (pvc://claim/path), or let the platform set policy.allowNodePaths."
-            found.append(_problem("source", f"{field}: {source.uri} is a folder of the node, which is not allowed here.", remedy))
+            found.append(
+                _problem("source", f"{field}: {source.uri} is a folder of the node, which is not allowed here.", remedy)
+            )
     return found
 
 
 def _code_problems(model: VLLMModel, settings: Settings) -> list[Problem]:
     if model.spec.trust_remote_code and not settings.policy.allow_trust_remote_code:
-        remedy = "Use a model that vLLM knows without its own code, or let the platform set policy.allowTrustRemoteCode."
+        remedy = (
+            "Use a model that vLLM knows without its own code, or let the platform set policy.allowTrustRemoteCode."
+        )
         return [_problem("code", "trustRemoteCode: the platform does not run code from model repositories.", remedy)]
     return []
 
@@ -77,6 +86,15 @@ def _metadata_problems(model: VLLMModel) -> list[Problem]:
         for field, key in named
         if is_reserved(key)
     ]
+
+
+def _media_problems(model: VLLMModel, settings: Settings) -> list[Problem]:
+    domains = settings.policy.allowed_media_domains
+    if "*" in domains or not any(arg.replace("_", "-").startswith(MEDIA_FLAG) for arg in model.spec.extra_args):
+        return []
+    remedy = "Leave it out, or let the platform set policy.allowedMediaDomains."
+    message = f"extraArgs: {MEDIA_FLAG} is the platform's; it allows {', '.join(domains)}."
+    return [_problem("spec", message, remedy)]
 
 
 def _offline_problems(model: VLLMModel) -> list[Problem]:

@@ -50,8 +50,8 @@ def resources_of(spec: Spec, profiles: Named, settings: Settings, weights_bytes:
     requests["memory"] = mebibytes(host_bytes(spec, settings, on_cpu, weights_bytes))
     # A limit without a request is the request, too: Kubernetes' own rule.
     requests = {key: value for key, value in requests.items() if key not in spec.resources.limits}
-    requests |= dict(spec.resources.requests)
-    limits: dict[str, str] = dict(spec.resources.limits)
+    requests |= {key: value for key, value in spec.resources.requests.items()}
+    limits: dict[str, str] = {key: value for key, value in spec.resources.limits.items()}
     resources: dict[str, Any] = {"requests": requests}
     if spec.resource_claim_template:
         resources["claims"] = [{"name": DEVICES}]
@@ -73,16 +73,32 @@ def resource_problems(spec: Spec, profiles: Named, settings: Settings) -> list[P
     offloaded = host_bytes(spec, settings, False, None) - quantity_bytes(settings.defaults.memory_request)
     needed = offloaded + _SMALLEST_BESIDE_SHM
     if limit is not None and quantity_bytes(limit) < needed:
-        message = f"resources.limits.memory is {limit}; shared memory and what is offloaded need {mebibytes(needed)} of it."
+        message = (
+            f"resources.limits.memory is {limit}; shared memory and what is offloaded need {mebibytes(needed)} of it."
+        )
         found.append(_invalid(message, f"Set resources.limits.memory to {mebibytes(needed)} or more."))
     for name, request in spec.resources.requests.items():
         most = spec.resources.limits.get(name)
         if most is not None and quantity_bytes(request) > quantity_bytes(most):
-            found.append(_invalid(f"resources.requests.{name} {request} is above its limit {most}.", "Lower the request."))
+            found.append(
+                _invalid(f"resources.requests.{name} {request} is above its limit {most}.", "Lower the request.")
+            )
     if spec.resource_claim_template and any(profile.vendor == "cpu" for _, profile in profiles):
         remedy = "Leave resourceClaimTemplate out, or name the accelerator that it gives."
         found.append(_invalid("resourceClaimTemplate has no effect with the accelerator cpu.", remedy))
     return found
+
+
+def weights_problems(spec: Spec, profiles: Named, settings: Settings, weights_bytes: int | None) -> list[Problem]:
+    """On a CPU the weights lie in the pod's own memory: a limit that cannot hold them ends in a kill while they load."""
+    limit = spec.resources.limits.get("memory")
+    if limit is None or not weights_bytes or not any(profile.vendor == "cpu" for _, profile in profiles):
+        return []
+    needed = weights_bytes + shared_memory_bytes(spec, settings) + _SMALLEST_BESIDE_SHM
+    if quantity_bytes(limit) >= needed:
+        return []
+    message = f"resources.limits.memory is {limit}; the weights and shared memory alone need {mebibytes(needed)}."
+    return [_invalid(message, f"Set resources.limits.memory to {mebibytes(needed)} or more.")]
 
 
 def _invalid(message: str, remedy: str) -> Problem:

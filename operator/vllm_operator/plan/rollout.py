@@ -39,9 +39,10 @@ def rollout_problems(spec: Spec) -> list[Problem]:
     wish = spec.rollout
     if wish.strategy == "Recreate" and (wish.max_surge is not None or wish.max_unavailable is not None):
         return [_invalid("rollout.maxSurge and maxUnavailable have no effect with Recreate.", "Leave them out.")]
-    if wish.max_surge is not None and wish.max_unavailable is not None:
-        if _is_zero(_number(wish.max_surge)) and _is_zero(_number(wish.max_unavailable)):
-            return [_invalid("rollout: maxSurge and maxUnavailable are both 0: no pod could change.", "Set one of them to 1.")]
+    both = (wish.max_surge, wish.max_unavailable)
+    if all(value is not None and _is_zero(_number(value)) for value in both):
+        message = "rollout: maxSurge and maxUnavailable are both 0: no pod could change."
+        return [_invalid(message, "Set one of them to 1.")]
     return []
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vllm_operator.plan.accelerator import place
+from vllm_operator.plan.accelerator import image_of, place
 from vllm_operator.plan.args import inert, serve_args
 from vllm_operator.plan.chat import Template, chat_template
 from vllm_operator.plan.environment import HOME, server_environment
 from vllm_operator.plan.labels import CLAIM_LABEL, WANTED_ANNOTATION, model_labels, model_selector, owner_of
 from vllm_operator.plan.names import digest, service_name, short_name
+from vllm_operator.plan.policy import MEDIA_FLAG
 from vllm_operator.plan.probes import (
     PORT_NAME,
     grace_seconds,
@@ -20,7 +21,13 @@ from vllm_operator.plan.probes import (
     startup_probe,
     startup_seconds,
 )
-from vllm_operator.plan.resources import mebibytes, resource_claims, resources_of, shared_memory_bytes
+from vllm_operator.plan.resources import (
+    mebibytes,
+    resource_claims,
+    resources_of,
+    shared_memory_bytes,
+    weights_problems,
+)
 from vllm_operator.plan.rollout import strategy_of
 from vllm_operator.plan.source import everyday_name
 from vllm_operator.plan.types import DeploymentPlan, Plan, ServerPlan, ServicePlan, WeightsPlan
@@ -28,18 +35,17 @@ from vllm_operator.plan.wanted import wanted
 
 PORTS = {"http": 80, "https": 443}  # what each scheme means when no port is said
 TLS_FOLDER = "/etc/vllm-tls"
-MEDIA_FLAG = "--allowed-media-domains"
 # A rollout that waits for devices is told by its pods; the deadline only marks one that nobody is going to end.
 _PROGRESS_BEYOND_STARTUP = 600
 
 
 def plan_server(plan: Plan, weights: WeightsPlan) -> ServerPlan:
-    """Everything that serves the model from these weights. Raises nothing; problems are the plan's and the weights'."""
-    spec, metadata = plan.model.spec, plan.model.metadata
+    """Everything that serves the model from these weights; `problems` are those that the weights' size brings up."""
+    spec = plan.model.spec
     template = chat_template(plan.model, plan.settings)
     asked = wanted(plan.model, ",".join(weights.commits) or None)
     return ServerPlan(
-        problems=plan.problems + tuple(problem for problem in weights.problems if problem not in plan.problems),
+        problems=tuple(weights_problems(spec, plan.profiles, plan.settings, weights.bytes)),
         wanted=asked,
         deployment=_deployment(plan, weights, template, asked),
         service=_service(plan),
@@ -47,7 +53,6 @@ def plan_server(plan: Plan, weights: WeightsPlan) -> ServerPlan:
         url=_url(plan),
         served_models=served_models(plan),
         startup_seconds=startup_seconds(spec, plan.settings, weights.bytes),
-        namespace=metadata.namespace,
     )
 
 
@@ -106,7 +111,7 @@ def _deployment(plan: Plan, weights: WeightsPlan, template: Template | None, ask
         image_pull_secrets=tuple(secret.as_json() for secret in spec.pod.image_pull_secrets),
         resource_claims=resource_claims(spec),
         grace_seconds=grace_seconds(spec, settings),
-        image=image_of(plan) or "",
+        image=image_of(spec, plan.profiles, settings) or "",
         image_pull_policy=settings.defaults.image_pull_policy,
         args=_args(plan, weights, template),
         env=server_environment(spec, settings, profile, weights.streamed),
@@ -122,15 +127,6 @@ def _deployment(plan: Plan, weights: WeightsPlan, template: Template | None, ask
 def _access_modes(plan: Plan, weights: WeightsPlan) -> tuple[str, ...]:
     """The access modes of the mounted claim; none where nobody told."""
     return weights.claim.access_modes if weights.claim else plan.model.spec.cache.access_modes
-
-
-def image_of(plan: Plan) -> str | None:
-    """The server's image: the model's, the accelerator's, or the platform's for the accelerator's vendor."""
-    if plan.model.spec.image:
-        return plan.model.spec.image
-    for _, profile in plan.profiles:
-        return profile.image or plan.settings.images.server.get(profile.vendor)
-    return None
 
 
 def _args(plan: Plan, weights: WeightsPlan, template: Template | None) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ HUBS = frozenset({Scheme.HF, Scheme.MODELSCOPE})
 __all__ = ["BUCKETS", "HUBS", "Scheme", "Source", "everyday_name", "is_allowed", "parse_source"]
 
 
-
 def everyday_name(source: Source) -> str:
     """What people call the model: the repository id, else the last piece of the path, claim or image (no tag, no digest)."""
     if source.scheme in HUBS:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 from vllm_operator.api import VLLMModel
 from vllm_operator.api.source import Source
@@ -25,6 +24,7 @@ class ProblemReason(StrEnum):
     SOURCE_NOT_ALLOWED = "SourceNotAllowed"
     TRUST_REMOTE_CODE_NOT_ALLOWED = "TrustRemoteCodeNotAllowed"
     ENV_NOT_ALLOWED = "EnvNotAllowed"
+    IMAGE_UNKNOWN = "ImageUnknown"
     ACCELERATOR_UNKNOWN = "AcceleratorUnknown"
     CACHE_TOO_SMALL = "CacheTooSmall"
     INSPECTION_UNREADABLE = "InspectionUnreadable"
@@ -186,7 +186,6 @@ class ServerPlan:
     url: str
     served_models: tuple[str, ...]
     startup_seconds: int
-    namespace: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +202,3 @@ class Plan:
     parts: tuple[Part, ...]
     profiles: tuple[tuple[str, Profile], ...]  # accelerators in the user's order, by name
     inspect: JobPlan | None
-
-
-class Nodes(Protocol):
-    """What the nodes say of their accelerators."""
-
-    @property
-    def memory_bytes(self) -> int | None: ...
-    @property
-    def compute_capability(self) -> str | None: ...
-    @property
-    def product(self) -> str | None: ...

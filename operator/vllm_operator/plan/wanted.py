@@ -24,11 +24,11 @@ def wanted(model: VLLMModel, commit: str | None) -> str:
 
     Only what differs from the API's defaults counts, so that a field that a later version adds changes no hash.
     """
+    spec = model.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_BESIDE_THE_POD)
     asked = {
-        "spec": model.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_BESIDE_THE_POD),
+        "spec": {key: value for key, value in spec.items() if value != {}},
         "commit": commit,
         "upgrade": model.metadata.annotations.get(UPGRADE_ANNOTATION),
     }
-    asked["spec"] = {key: value for key, value in asked["spec"].items() if value != {}}
     kept = {key: value for key, value in asked.items() if value is not None}
     return hashlib.sha256(canonical(kept).encode("utf-8", "surrogatepass")).hexdigest()

@@ -70,7 +70,8 @@ def plan_weights(plan: Plan, answer: Mapping[str, object] | None) -> WeightsPlan
 
 
 def _kept(plan: Plan, pulled: Sequence[_Pulled], size: int | None) -> WeightsPlan:
-    spec, problems = plan.model.spec, []
+    spec = plan.model.spec
+    problems: list[Problem] = []
     claim, claim_name, pull, shared = None, None, None, None
     if pulled:
         key = _claim_key(plan, pulled)
@@ -162,7 +163,9 @@ def _claim(
     name = hashed_name("weights", everyday_name(pulled[0].part.source), key)
     problems = []
     if spec.cache.size and quantity_bytes(spec.cache.size) < size + beside:
-        message = f"cache.size is {spec.cache.size}; the weights are {ceil(size / MIB)}Mi and need {mebibytes}Mi in all."
+        message = (
+            f"cache.size is {spec.cache.size}; the weights are {ceil(size / MIB)}Mi and need {mebibytes}Mi in all."
+        )
         remedy = f"Set cache.size to {mebibytes}Mi or more, or leave it out."
         problems.append(Problem(ProblemReason.CACHE_TOO_SMALL, message, remedy))
     claim = ClaimPlan(

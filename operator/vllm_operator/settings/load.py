@@ -47,7 +47,9 @@ def from_document(document: object, called: str) -> Settings:
         raise SettingsError("\n".join([f"{called}:", *_lines(error)])) from error
     if settings.default_accelerator not in settings.accelerators:
         known = _known(settings.default_accelerator, settings.accelerators)
-        raise SettingsError(f'{called}: defaultAccelerator: there is no accelerator "{settings.default_accelerator}"; {known}')
+        raise SettingsError(
+            f'{called}: defaultAccelerator: there is no accelerator "{settings.default_accelerator}"; {known}'
+        )
     return settings
 
 
