@@ -37,7 +37,6 @@ OLD_ARGUMENTS: Mapping[str, OldField] = {
     "cudaGraphSizes": OldField(
         "array", f"{_GONE}; use maxCudagraphCaptureSize, or --cudagraph-capture-sizes in extraArgs"
     ),
-    "downloadDir": OldField("string", "the operator pulls weights before the server starts; say where with cache"),
     "task": OldField("string", f"{_GONE}; use runner (generate, pooling) and convert (embed, classify)"),
     "ropeScaling": OldField("object", f"{_GONE}; use hfOverrides: {{rope_parameters: ...}}"),
     "ropeTheta": OldField("number", f"{_GONE}; use hfOverrides: {{rope_parameters: {{rope_theta: ...}}}}"),
@@ -84,11 +83,12 @@ OLD_ARGUMENTS: Mapping[str, OldField] = {
     "logitsProcessorPattern": OldField("string", _GONE),
     "overrideNeuronConfig": OldField("object", f"{_GONE}: it belongs to a package of its own"),
     "overridePoolerConfig": OldField("object", f"{_GONE}; use --pooler-config in extraArgs"),
-    "useTqdmOnLoad": OldField("boolean", "the server logs its progress anyway; --use-tqdm-on-load is for extraArgs"),
 }
 
 # Names that vLLM does have, and that are another field here.
 ELSEWHERE: Mapping[str, OldField] = {
+    "downloadDir": OldField("string", "the operator pulls weights before the server starts; say where with cache"),
+    "useTqdmOnLoad": OldField("boolean", "the server logs its progress anyway; --use-tqdm-on-load is for extraArgs"),
     "host": OldField("string", _OPERATOR),
     "port": OldField("integer", f"{_OPERATOR}: the Service listens on port 80"),
     "apiKey": OldField("string", "keys belong into a Secret; use apiKeySecretRef"),
@@ -107,6 +107,9 @@ ELSEWHERE: Mapping[str, OldField] = {
     "limitMmPerPrompt": OldField("object", "write limitMMPerPrompt"),
     "mmProcessorCacheGb": OldField("number", "write mmProcessorCacheGB"),
 }
+
+# Every field that is kept only to be answered.
+OLD_FIELDS: Mapping[str, OldField] = {**OLD_ARGUMENTS, **ELSEWHERE}
 
 _PLUGIN = "it left vLLM for a plugin that the stock image does not hold"
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from vllm_operator.api import EPOCH, GROUP, KIND, PLURAL, VERSION, Spec, Status
-from vllm_operator.api.old_names import ELSEWHERE, OLD_ARGUMENTS, OLD_VALUES, OldField
+from vllm_operator.api.old_names import OLD_FIELDS, OLD_VALUES, OldField
 from vllm_operator.api.rules import RULES
 from vllm_operator.crd.extra_args import extra_arg_rules, extra_args_rules
 from vllm_operator.crd.structural import Schema, structural
@@ -122,7 +122,7 @@ def schema() -> Schema:
 
 def _keep_old_names(spec: Schema) -> None:
     """Old fields stay in the schema with their type: one that is unknown would be pruned, and nobody would be told."""
-    for name, old in (OLD_ARGUMENTS | ELSEWHERE).items():
+    for name, old in OLD_FIELDS.items():
         spec["properties"][name] = _old(old)
     for name, values in OLD_VALUES.items():
         if "enum" in spec["properties"][name]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vllm_operator.api.old_names import ELSEWHERE, OLD_ARGUMENTS, OLD_VALUES
+from vllm_operator.api.old_names import OLD_FIELDS, OLD_VALUES
 from vllm_operator.api.rules import arguments, environment, kubernetes, weights
 from vllm_operator.api.rules.rule import Rule
 
@@ -28,7 +28,7 @@ ROOT_RULES = (
 )
 
 _OLD = (
-    *(Rule(f"!has(self.{name})", f"{name}: {old.answer}", name) for name, old in (OLD_ARGUMENTS | ELSEWHERE).items()),
+    *(Rule(f"!has(self.{name})", f"{name}: {old.answer}", name) for name, old in OLD_FIELDS.items()),
     *(
         Rule(f"!has(self.{field}) || self.{field} != '{value}'", f"{field}: {value}: {answer}", field)
         for field, answers in OLD_VALUES.items()

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from vllm_operator.api.rules.rule import Rule, needs
 
-_RESERVED_LABELS = ("vllm-operator.dev/", "app.kubernetes.io/", "batch.kubernetes.io/", "kubernetes.io/")
-_RESERVED_LABELS += ("pod-template-hash", "controller-uid", "job-name", "pod-security.kubernetes.io/")
-_RESERVED_ANNOTATIONS = ("vllm-operator.dev/", "kopf.", "kubernetes.io/", "sidecar.istio.io/user")
-_RESERVED_ANNOTATIONS += ("container.apparmor.security.beta.kubernetes.io/", "seccomp.security.alpha.kubernetes.io/")
+_RESERVED_LABELS = (
+    *("vllm-operator.dev/", "app.kubernetes.io/", "batch.kubernetes.io/", "kubernetes.io/"),
+    *("pod-template-hash", "controller-uid", "job-name", "pod-security.kubernetes.io/"),
+)
+# Istio's user volumes mount what the operator's pods must not: folders of the node.
+_RESERVED_ANNOTATIONS = (
+    *("vllm-operator.dev/", "kopf.", "kubernetes.io/", "sidecar.istio.io/user"),
+    *("container.apparmor.security.beta.kubernetes.io/", "seccomp.security.alpha.kubernetes.io/"),
+)
 
 
 def _none_begins(field: str, prefixes: tuple[str, ...], message: str) -> Rule:

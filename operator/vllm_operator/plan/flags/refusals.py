@@ -39,7 +39,7 @@ class Refusal:
 def answers() -> Mapping[str, str]:
     """Every refused flag in its long form, negations included, with the answer."""
     found = {flag: f"is the field {field}; set that" for flag, field in FIELD_OF_FLAG.items()}
-    found |= {flag: f"is refused: {reason}" for flag, reason in (OPERATOR_FLAGS | DANGEROUS_FLAGS).items()}
+    found |= {flag: f"is refused: {reason}" for flag, reason in {**OPERATOR_FLAGS, **DANGEROUS_FLAGS}.items()}
     for flag in tuple(found):
         known = all_known_flags().get(flag)
         also = known.also if known else ()

@@ -1,0 +1,61 @@
+"""Runs in vLLM's own Python: reads argument lists as JSON lines, answers what the parser of `vllm serve` made of them.
+
+One long-lived process, because importing vLLM takes seconds and parsing takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import io
+import json
+import os
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "operator" / "vllm_operator" / "plan" / "flags"))
+
+
+def plain(value: Any) -> Any:
+    """Whatever the parser made, as JSON: config objects as maps, enums as their values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name, None)) for field in dataclasses.fields(value)}
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(one) for one in value]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
+
+
+def main() -> None:
+    """Answers until the input ends. The first line of the answer is the release and its flags."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # vLLM logs to stdout, too
+    import generate  # the one beside the flags' files
+    import vllm
+
+    parser = generate.parser_of_serve()
+    print(
+        json.dumps({"release": ".".join(vllm.__version__.split(".")[:2]), "flags": generate.flags()}),
+        file=answers,
+        flush=True,
+    )
+    for line in sys.stdin:
+        complaint = io.StringIO()
+        try:
+            with redirect_stderr(complaint), redirect_stdout(complaint):
+                parsed = parser.parse_args(json.loads(line))
+            answer = {"parsed": plain(vars(parsed))}
+        except SystemExit:
+            answer = {"error": complaint.getvalue()[-600:]}
+        except Exception as error:  # the parser's own checks raise what they like; each is an answer
+            answer = {"error": repr(error)[:600]}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
