@@ -70,6 +70,7 @@ class Fetching:
                 self._check(file)
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(workers)]
         self._running = len(threads)
+        self._progress.expect_bytes_from_now()
         for thread in threads:
             thread.start()
         while not self._ended.wait(LOOK_SECONDS):

@@ -21,14 +21,14 @@ BAD_TOKEN = "Invalid credentials in Authorization header"
 class HuggingFace:
     """One repository of the hub; a Source."""
 
-    def __init__(self, repo: str, environment: Mapping[str, str], *, stall_seconds: float, parallelism: int) -> None:
+    def __init__(self, repo: str, environment: Mapping[str, str], *, silence_seconds: float, parallelism: int) -> None:
         self.repo = repo
         self.endpoint = (environment.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
         self.host = urlsplit(self.endpoint).netloc or self.endpoint
         token = (environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN") or "").strip()
         self.has_token = bool(token)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = wire.client(headers, stall_seconds, parallelism)
+        self._client = wire.client(headers, silence_seconds, parallelism)
 
     def listing(self, revision: str | None) -> Listing:
         """One request: the commit of the revision (default `main`) and its files with sizes and checksums."""

@@ -24,7 +24,8 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.js
 CONFIG_FILES = ("config.json", "params.json", "adapter_config.json")
 QUANTIZATION_FILES = ("hf_quant_config.json", "quantize_config.json")
 SECOND_TRY_WITHIN_SECONDS = 1.0
-LONGEST_SILENCE_SECONDS = 4.0
+LONGEST_STALL_SECONDS = 8.0
+"""A connection is given up at half of it."""
 ENVELOPE_BYTES = 128
 """The braces and totals around several parts."""
 
@@ -63,7 +64,7 @@ def _with_one_more_try(request: Request, environment: Mapping[str, str]) -> tupl
 
 
 def _inspected(request: Request, environment: Mapping[str, str]) -> tuple[dict[str, Any], Config]:
-    hasty = request.model_copy(update={"stall_seconds": min(request.stall_seconds, LONGEST_SILENCE_SECONDS)})
+    hasty = request.model_copy(update={"stall_seconds": min(request.stall_seconds, LONGEST_STALL_SECONDS)})
     with contents_of(hasty, environment) as contents:
         told = _told(contents)
         return _answer(request, contents, told), told.config

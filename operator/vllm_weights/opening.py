@@ -11,6 +11,8 @@ from vllm_weights.listing import Source
 
 def open_source(name: Name, environment: Mapping[str, str], *, stall_seconds: float, parallelism: int) -> Source:
     """The source, not yet asked anything; libraries of a store are imported only when it is one of theirs."""
+    # One silent connection is given up at half the time, so that a new one can end the silence before it is a stall.
+    silence = stall_seconds / 2
     if name.kind == "hf":
-        return HuggingFace(name.repo, environment, stall_seconds=stall_seconds, parallelism=parallelism)
+        return HuggingFace(name.repo, environment, silence_seconds=silence, parallelism=parallelism)
     raise NotImplementedError(name.kind)

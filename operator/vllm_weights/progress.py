@@ -30,6 +30,7 @@ class Progress:
     files_done: int = 0
     _last_byte: float = field(default_factory=time.monotonic)
     _not_expecting: int = 0
+    _paused_at: float = 0.0
     _samples: deque[tuple[float, int]] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -55,18 +56,27 @@ class Progress:
 
     @contextmanager
     def no_bytes_expected(self) -> Iterator[None]:
-        """While somebody waits or checks on purpose, silence is no stall."""
+        """While somebody waits or checks on purpose, the clock of silence stands still."""
         with self._lock:
+            if self._not_expecting == 0:
+                self._paused_at = time.monotonic()
             self._not_expecting += 1
         try:
             yield
         finally:
             with self._lock:
                 self._not_expecting -= 1
-                self._last_byte = time.monotonic()
+                if self._not_expecting == 0:
+                    now = time.monotonic()
+                    self._last_byte = min(now, self._last_byte + now - self._paused_at)
+
+    def expect_bytes_from_now(self) -> None:
+        """Starts the clock of silence."""
+        with self._lock:
+            self._last_byte = time.monotonic()
 
     def silent_seconds(self) -> float:
-        """Since the last byte; 0 while none is expected."""
+        """Since the last byte, pauses taken off; 0 during one."""
         with self._lock:
             return 0.0 if self._not_expecting else time.monotonic() - self._last_byte
 

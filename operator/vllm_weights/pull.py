@@ -20,7 +20,7 @@ from vllm_weights.progress import Progress, tell
 from vllm_weights.request import Request
 
 TELL_SECONDS = 5.0
-KEPT_FREE_BYTES = 16 * 1024 * 1024
+KEPT_FREE_BYTES = 1024 * 1024
 """Of the volume, for the folder's own state."""
 
 
@@ -55,9 +55,7 @@ class Pull:
             if complete is not None:
                 return complete
             self.progress.phase = "listing"
-            with self.progress.no_bytes_expected():
-                contents = self._listed(request, held)
-            return self._bring(request, folder, contents)
+            return self._bring(request, folder, self._listed(request, held))
 
     def _complete(self, request: Request, folder: ModelFolder) -> dict[str, Any] | None:
         """The answer where the very same was pulled before; asks nobody."""

@@ -77,8 +77,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     text = headers.get("retry-after", "").strip()
     if text.replace(".", "", 1).isdigit():
         return min(float(text), LONGEST_RETRY_AFTER_SECONDS)
-    if text and (date := email.utils.parsedate_to_datetime(text)):
-        return min(max(0.0, date.timestamp() - time.time()), LONGEST_RETRY_AFTER_SECONDS)
+    if date := email.utils.parsedate_tz(text):
+        return min(max(0.0, email.utils.mktime_tz(date) - time.time()), LONGEST_RETRY_AFTER_SECONDS)
     if match := _RATELIMIT_RESET.search(headers.get("ratelimit", "")):
         return min(float(match[1]), LONGEST_RETRY_AFTER_SECONDS)
     return None
