@@ -1,46 +1,21 @@
-"""The verdict: does this model, with these arguments, fit that accelerator; and if not, what would.
-
-`available = total × utilization - weights - activations - libraries - CUDA graphs`; what is left holds the KV cache.
-"""
+"""The verdict: does this model, with these arguments, fit that accelerator; and if not, what would."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from math import ceil, floor
+from dataclasses import replace
+from itertools import chain
+from math import ceil
 
-from vllm_operator.fit.cache import CachePlan, plan_cache
-from vllm_operator.fit.overhead import Overhead, batch_defaults, overhead
-from vllm_operator.fit.quantization import checkpoint_method, resolve
-from vllm_operator.fit.remedies import candidates, retry
-from vllm_operator.fit.rules import dtype_problem, length_problem, parallel_problem, served_dtype
+from vllm_operator.fit.examine import Finding, examine
+from vllm_operator.fit.quantization import checkpoint_method
+from vllm_operator.fit.remedies import Situation, candidates, retry
 from vllm_operator.fit.shape import ModelShape, read_shape
-from vllm_operator.fit.values import GIB, Accelerator, Arguments, Budget, Problem, Verdict, WeightsSummary
-from vllm_operator.fit.weights import Weights, dtype_size, weights_per_gpu
-
-DEFAULT_UTILIZATION = 0.92
-"""vLLM's default of gpu_memory_utilization since 0.26."""
+from vllm_operator.fit.values import Accelerator, Arguments, Problem, Verdict, WeightsSummary
 
 TENSOR_SIZES = (1, 2, 4, 8, 16, 32)
 """Tensor parallel sizes worth trying: what nodes come in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One evaluation without remedies: the numbers, and the problem if there is one."""
-
-    problem: Problem | None = None
-    unsure: str = ""
-    weights: Weights | None = None
-    plan: CachePlan | None = None
-    used: Overhead | None = None
-    budget: Budget | None = None
-    length: int | None = None
-    longest: int | None = None
-
-    @property
-    def fits(self) -> bool | None:
-        if self.problem is not None:
-            return False
-        return None if self.unsure else True
+Evaluate = Callable[[Arguments], Finding]
 
 
 def judge(
@@ -58,157 +33,65 @@ def judge(
         return examine(shape, weights, normal(changed), accelerator)
 
     found = evaluate(arguments)
+    # Too long a length hides whether the rest would do: that is asked with the length the model was made for.
+    base = arguments
+    if found.problem is not None and found.problem.reason == "MaxModelLenTooLong":
+        base = replace(arguments, max_model_len=shape.longest)
+    smallest = None if found.fits is None else _smallest_tensor(evaluate, base, accelerator)
     remedies: tuple[tuple[str, Arguments], ...] = ()
-    smallest = None
-    if found.fits is not None:
-        smallest = _smallest_tensor(evaluate, arguments, accelerator, found)
     if found.problem is not None and not shape.missing:
-        options = candidates(found.problem, found.longest, smallest, arguments, accelerator, shape)
-        remedies = retry(options, arguments, lambda changed: evaluate(changed).fits is True)
+        remedies = _remedies(evaluate, found.problem, arguments, base, accelerator, shape, smallest)
     return _verdict(shape, found, arguments, accelerator, smallest, remedies)
 
 
-def normal(arguments: Arguments) -> Arguments:
+def _remedies(
+    evaluate: Evaluate,
+    problem: Problem,
+    arguments: Arguments,
+    base: Arguments,
+    accelerator: Accelerator,
+    shape: ModelShape,
+    smallest: int | None,
+) -> tuple[tuple[str, Arguments], ...]:
+    """Changes that were judged to fit. A length corrected first is part of every one of them."""
+
+    def judged(changed: Arguments) -> bool | None:
+        found = evaluate(changed)
+        return (None if found.tight else True) if found.fits else False
+
+    def longest(change: Mapping[str, object]) -> int:
+        found = evaluate(replace(base, **{**change, "max_model_len": -1}))  # type: ignore[arg-type]
+        return min(found.longest or 0, shape.longest) if found.fits else 0
+
+    first: dict[str, object] = {} if base is arguments else {"max_model_len": base.max_model_len}
+    still = evaluate(base).problem if first else problem
+    situation = Situation(still or problem, base, accelerator, shape, smallest, longest)
+    options = chain([first] if first else [], candidates(situation) if still else ())
+    return retry(({**first, **change} for change in options), arguments, judged)
+
+
+def normal(given: Arguments) -> Arguments:
     """The arguments with sizes of at least 1 and blank words as unset, so that no caller's slip divides by nothing."""
-    words = {name: getattr(arguments, name) or None for name in ("kv_cache_dtype", "dtype", "quantization", "runner")}
-    sizes = {
-        name: max(1, getattr(arguments, name))
-        for name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-    }
-    batch = {name: getattr(arguments, name) or None for name in ("max_num_seqs", "max_num_batched_tokens", "block_size")}
-    length = arguments.max_model_len
-    return replace(arguments, **words, **sizes, **batch, max_model_len=None if not length else length)
-
-
-def examine(
-    shape: ModelShape, summary: WeightsSummary | None, arguments: Arguments, accelerator: Accelerator
-) -> Finding:
-    """One evaluation: rules first, then memory."""
-    scheme = resolve(shape.quantization, arguments, accelerator)
-    if isinstance(scheme, Problem):
-        return Finding(problem=scheme)
-    dtype_bytes = dtype_size(served_dtype(shape, arguments, accelerator))
-    weights = weights_per_gpu(shape, summary, scheme, arguments, dtype_bytes)
-    if shape.missing:
-        return _unread(shape, weights, accelerator)
-    broken = (
-        dtype_problem(shape, arguments, accelerator, scheme)
-        or length_problem(shape, arguments)
-        or parallel_problem(shape, arguments, accelerator, scheme)
+    return replace(
+        given,
+        tensor_parallel_size=max(1, given.tensor_parallel_size),
+        pipeline_parallel_size=max(1, given.pipeline_parallel_size),
+        data_parallel_size=max(1, given.data_parallel_size),
+        max_model_len=given.max_model_len or None,
+        max_num_seqs=given.max_num_seqs or None,
+        max_num_batched_tokens=given.max_num_batched_tokens or None,
+        block_size=given.block_size or None,
+        kv_cache_dtype=given.kv_cache_dtype or None,
+        dtype=given.dtype or None,
+        quantization=given.quantization or None,
+        runner=given.runner or None,
     )
-    if broken is not None:
-        return Finding(problem=broken, weights=weights)
-    if weights.missing:
-        return Finding(unsure=f"missing: {weights.missing}")
-    if accelerator.memory_bytes is None:
-        return Finding(unsure=f"missing: the memory of {accelerator.name}", weights=weights)
-    return _memory(shape, arguments, accelerator, weights, dtype_bytes, accelerator.memory_bytes)
 
 
-def _unread(shape: ModelShape, weights: Weights, accelerator: Accelerator) -> Finding:
-    """A config that is not understood: unknown, unless the files alone are more than the GPU holds."""
-    unsure = "missing: " + ", ".join(shape.missing[:4])
-    memory = accelerator.memory_bytes
-    if memory is None or weights.per_gpu < 1.02 * memory:
-        return Finding(unsure=unsure, weights=weights if weights.per_gpu else None)
-    message = f"the weights take {gib(weights.per_gpu)} GiB per GPU, {describe(accelerator)} has less"
-    return Finding(problem=Problem("NoMemoryForKVCache", message), unsure=unsure, weights=weights)
-
-
-def _memory(
-    shape: ModelShape, arguments: Arguments, accelerator: Accelerator, weights: Weights, dtype_bytes: int, total: int
-) -> Finding:
-    tokens, _ = batch_defaults(arguments, accelerator)
-    used = overhead(shape, arguments, accelerator, dtype_bytes)
-    plan = plan_cache(shape, arguments, dtype_bytes, tokens)
-    requested = ceil(total * utilization(arguments))
-    taken = weights.per_gpu + used.activations + used.non_torch + used.cuda_graphs
-    available = arguments.kv_cache_memory_bytes or requested - taken
-    budget = Budget(total, requested, weights.per_gpu, used.activations, used.non_torch, used.cuda_graphs, available)
-    base = Finding(weights=weights, plan=plan, used=used, budget=budget)
-    if not plan.block_bytes:
-        return _without_cache(shape, arguments, accelerator, base)
-    longest = plan.longest(max(available, 0), shape.longest)
-    asked = arguments.max_model_len
-    length = shape.longest if asked is None else max(longest, 1) if asked < 0 else asked
-    found = replace(base, length=length, longest=longest)
-    problem = _shortage(arguments, accelerator, found)
-    sure_longest = plan.longest(max(available - used.spread, 0), length)
-    if problem is None and used.spread and sure_longest < length:
-        unsure = f"it fits with less than {gib(used.spread)} GiB to spare, which is not measured on {accelerator.vendor}"
-        return replace(found, unsure=unsure)
-    return replace(found, problem=problem)
-
-
-def _without_cache(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, found: Finding) -> Finding:
-    length = shape.longest if arguments.max_model_len in (None, -1) else arguments.max_model_len
-    found = replace(found, length=length, longest=shape.longest)
-    return replace(found, problem=_shortage(arguments, accelerator, found))
-
-
-def _shortage(arguments: Arguments, accelerator: Accelerator, found: Finding) -> Problem | None:
-    """The memory problem, if any: nothing left at all, too little for one request, or no room to warm up."""
-    budget, plan, used = found.budget, found.plan, found.used
-    assert budget is not None and plan is not None and used is not None and found.length is not None
-    where = f"{describe(accelerator)} at {utilization(arguments):.2f}"
-    slack = used.spread
-    resident = budget.weights + used.activations + used.non_torch
-    by_hand = arguments.kv_cache_memory_bytes
-    if by_hand and resident + by_hand - slack > budget.total:
-        message = f"kvCacheMemoryBytes leaves {gib(budget.total - by_hand)} GiB, {gib(resident)} are needed beside it"
-        return Problem("NoMemoryForKVCache", message)
-    if budget.available_kv + slack <= plan.block_bytes:
-        message = f"weights, activations and CUDA graphs take {gib(resident + used.cuda_graphs)} GiB per GPU, {where} gives {gib(budget.requested)}"
-        return Problem("NoMemoryForKVCache", message)
-    free = budget.total - budget.requested
-    # What the profile's peak freed can be used again, so only the part beyond it has to fit outside the budget.
-    if not by_hand and free + slack < used.warm_up - used.activations // 2:
-        message = (
-            f"{describe(accelerator)} keeps {gib(free)} GiB outside the budget at gpuMemoryUtilization "
-            f"{utilization(arguments):.2f}, the sampler's warm-up and the CUDA context need about {gib(used.warm_up)}"
-        )
-        return Problem("NoMemoryForKVCache", message, _calmer(budget, used))
-    needed = plan.needed(found.length) if plan.block_bytes else 0
-    if needed > budget.available_kv + slack or (found.longest == 0 and plan.block_bytes and not slack):
-        message = (
-            f"maxModelLen {found.length} needs {gib(needed)} GiB of KV cache per GPU, "
-            f"{gib(budget.available_kv)} are left on {where}"
-        )
-        return Problem("KVCacheTooSmall", message)
-    return None
-
-
-def _calmer(budget: Budget, used: Overhead) -> tuple[Mapping[str, object], ...]:
-    lower = floor(100 * (1 - used.warm_up / budget.total)) / 100
-    return ({"max_num_seqs": 256}, {"gpu_memory_utilization": lower}, {"max_num_seqs": 64})
-
-
-def utilization(arguments: Arguments) -> float:
-    """gpu_memory_utilization in force."""
-    asked = arguments.gpu_memory_utilization
-    return DEFAULT_UTILIZATION if asked is None else min(max(asked, 0.0), 1.0)
-
-
-def describe(accelerator: Accelerator) -> str:
-    memory = accelerator.memory_bytes
-    return f"a {memory / GIB:.0f} GiB {accelerator.name}" if memory else accelerator.name
-
-
-def gib(size: float) -> str:
-    return f"{size / GIB:.1f}"
-
-
-def _smallest_tensor(
-    evaluate: Callable[[Arguments], Finding], arguments: Arguments, accelerator: Accelerator, found: Finding
-) -> int | None:
+def _smallest_tensor(evaluate: Evaluate, arguments: Arguments, accelerator: Accelerator) -> int | None:
     """The smallest tensor parallel size at which the rest of the arguments fits; None when none does."""
-    for size in TENSOR_SIZES if accelerator.peers else (1,):
-        tried = found
-        if size != arguments.tensor_parallel_size:
-            tried = evaluate(replace(arguments, tensor_parallel_size=size))
-        if tried.fits:
-            return size
-    return None
+    sizes = TENSOR_SIZES if accelerator.peers else (1,)
+    return next((size for size in sizes if evaluate(replace(arguments, tensor_parallel_size=size)).fits), None)
 
 
 def _verdict(
@@ -253,7 +136,7 @@ def _verdict(
 
 
 def _note(shape: ModelShape, found: Finding) -> str:
-    notes = [found.unsure] if found.unsure else []
+    notes = [text for text in (found.unsure, found.tight) if text]
     if found.weights is not None and found.weights.assumed:
         notes.append(found.weights.assumed)
     if checkpoint_method(shape.quantization) == "gptq" and not found.unsure:

@@ -23,6 +23,7 @@ NAMES: dict[str, LayerKind] = {
     "mlp": "none",
     "moe": "none",
 }
+FULL: LayerKind = "full"
 LETTERS: dict[str, LayerKind] = {"M": "recurrent", "*": "full", "-": "none", "E": "none"}
 
 
@@ -77,7 +78,7 @@ def _named(text: Fields, named: tuple[str, ...], layers: int) -> tuple[LayerKind
         text.missing.append(f"layer_types {unknown[0]} (not one the fit knows)")
     if len(named) < layers:
         text.missing.append("layer_types for every layer")
-    kinds = tuple(NAMES.get(name, "full") for name in named[:layers])
+    kinds = tuple(NAMES.get(name, FULL) for name in named[:layers])
     if "sliding" in kinds and text.whole("sliding_window") is None:
         text.missing.append("sliding_window")
     return kinds
@@ -86,41 +87,44 @@ def _named(text: Fields, named: tuple[str, ...], layers: int) -> tuple[LayerKind
 def _lettered(text: Fields, pattern: str, layers: int) -> tuple[LayerKind, ...]:
     if len(pattern) < layers or set(pattern) - set(LETTERS):
         text.missing.append("hybrid_override_pattern for every layer")
-    return tuple(LETTERS.get(letter, "full") for letter in pattern[:layers])
+    return tuple(LETTERS.get(letter, FULL) for letter in pattern[:layers])
 
 
 def _recurrent(text: Fields, layers: int, model_type: str) -> tuple[LayerKind, ...]:
     """Attention among recurrent layers where the config lists no types: each family counts in its own way."""
     if model_type in ("mamba", "mamba2", "falcon_mamba"):
-        return ("recurrent",) * layers
+        return _full_at(set(), layers, "recurrent")
     if model_type == "falcon_h1":
-        return ("both",) * layers
+        return _full_at(set(), layers, "both")
     if model_type == "jamba":
         period, offset = text.whole("attn_layer_period") or 8, text.whole("attn_layer_offset", least=0)
         at = 4 if offset is None else offset
-        return tuple("full" if i % period == at else "recurrent" for i in range(layers))
+        return _full_at({i for i in range(layers) if i % period == at}, layers, "recurrent")
     if model_type.startswith("qwen3_"):
         every = text.whole("full_attention_interval") or 4
-        return tuple("full" if (i + 1) % every == 0 else "recurrent" for i in range(layers))
+        return _full_at({i for i in range(layers) if (i + 1) % every == 0}, layers, "recurrent")
     if "attn_layer_indices" in text or "full_attn_idxs" in text:
-        at_layers = {*text.wholes("attn_layer_indices"), *text.wholes("full_attn_idxs")}
-        return tuple("full" if i in at_layers else "recurrent" for i in range(layers))
+        return _full_at({*text.wholes("attn_layer_indices"), *text.wholes("full_attn_idxs")}, layers, "recurrent")
     text.missing.append("layer_types")
-    return ("full",) * layers
+    return (FULL,) * layers
 
 
 def _windowed(text: Fields, rules: Family, layers: int) -> tuple[LayerKind, ...]:
     window = text.whole("sliding_window") or rules.defaults.get("sliding_window")
     if not window or (rules.window.switch and not text.flag(rules.window.switch)):
-        return ("full",) * layers
+        return (FULL,) * layers
     if rules.window.switch:
         first = text.whole("max_window_layers", least=0)
-        return tuple("sliding" if i >= (layers if first is None else first) else "full" for i in range(layers))
+        return _full_at(set(range(layers if first is None else min(first, layers))), layers, "sliding")
     letters = text.text("sliding_window_pattern")
     if letters:
-        return tuple("full" if letters[i % len(letters)] == "G" else "sliding" for i in range(layers))
+        return _full_at({i for i in range(layers) if letters[i % len(letters)] == "G"}, layers, "sliding")
     every = text.whole("sliding_window_pattern", "_sliding_window_pattern") or rules.window.every
-    return tuple("full" if every > 1 and (i + 1) % every == 0 else "sliding" for i in range(layers))
+    return _full_at({i for i in range(layers) if every > 1 and (i + 1) % every == 0}, layers, "sliding")
+
+
+def _full_at(places: set[int], layers: int, others: LayerKind) -> tuple[LayerKind, ...]:
+    return tuple(FULL if i in places else others for i in range(layers))
 
 
 def read_recurrent(text: Fields, rules: Family, model_type: str) -> Recurrent | None:
@@ -143,7 +147,9 @@ def _delta(text: Fields) -> Recurrent:
     values, value_dim = text.need("linear_num_value_heads"), text.need("linear_value_head_dim")
     keys, key_dim = text.need("linear_num_key_heads"), text.need("linear_key_head_dim")
     kernel = text.need("linear_conv_kernel_dim", default=4)
-    return Recurrent("delta", values * value_dim, values, value_dim, keys, key_dim, kernel, text.text("mamba_ssm_dtype"))
+    return Recurrent(
+        "delta", values * value_dim, values, value_dim, keys, key_dim, kernel, text.text("mamba_ssm_dtype")
+    )
 
 
 def _mamba1(text: Fields, model_type: str) -> Recurrent:

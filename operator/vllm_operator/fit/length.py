@@ -20,20 +20,25 @@ DEFAULT_LENGTH = 2048
 SCALED_ALREADY = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling", "default", "mrope", "")
 
 
-def longest_context(text: Fields, rules: Family, model_type: str) -> int:
-    """Tokens of vLLM's derived max_model_len, and so its default. Source: _get_and_verify_max_len.
+def context_lengths(text: Fields, rules: Family, model_type: str) -> tuple[int, int]:
+    """(longest, default) max_model_len in tokens. Source: vLLM's _get_and_verify_max_len.
 
-    The smallest of the keys counts; linear and dynamic rope scaling multiply it, yarn means factor × original length,
-    and longrope's default is the original length.
+    The smallest of the keys counts; linear and dynamic rope scaling multiply it, yarn means factor × original length.
+    The two differ for longrope only, whose default is the original length.
     """
+    longest = _longest(text, rules, model_type)
+    if _scaling(text)[1] == "longrope":
+        return longest, min(longest, text.whole("original_max_position_embeddings") or longest)
+    return longest, longest
+
+
+def _longest(text: Fields, rules: Family, model_type: str) -> int:
     found = [value for key in KEYS if (value := text.whole(key)) is not None]
     length = min(found) if found else rules.defaults.get("max_position_embeddings", DEFAULT_LENGTH)
     length = text.whole("model_max_length") or length
     scaling, kind, factor = _scaling(text)
     if "gemma3" in model_type:
         return length
-    if kind == "longrope":
-        return text.whole("original_max_position_embeddings") or length
     original = scaling.whole("original_max_position_embeddings")
     if kind == "yarn" and original:
         return int(original * factor)

@@ -27,13 +27,18 @@ LATENT_ROWS = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """Bytes on one GPU. `warm_up` has to be free outside the budget: the sampler's first run and the CUDA context."""
+    """Bytes on one GPU.
+
+    `spread` may be missing or to spare; `uncounted` may be needed on top (an image encoder's profile).
+    `warm_up` may be needed outside the budget, for the sampler's first run and the CUDA context.
+    """
 
     activations: int
     non_torch: int
     cuda_graphs: int
     warm_up: int
     spread: int
+    uncounted: int
 
 
 def batch_defaults(arguments: Arguments, accelerator: Accelerator) -> tuple[int, int]:
@@ -62,14 +67,17 @@ def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, 
     activations = _forward(shape, arguments, tokens, dtype_bytes)
     if old and arguments.runner != "pooling" and not shape.is_encoder:
         # The older runner's profile includes the sampler: 3.7 copies of the logits in 32 bits.
-        activations = max(activations, int(3.72 * logits) + tokens * shape.hidden * 2 + _workspace(shape, arguments, tokens))
+        activations = max(
+            activations, int(3.72 * logits) + tokens * shape.hidden * 2 + _workspace(shape, arguments, tokens)
+        )
     return Overhead(
         activations=activations,
         non_torch=NON_TORCH + (PARALLEL_NON_TORCH if parallel else 0),
         cuda_graphs=_graphs(shape, arguments, seqs, old),
-        # Measured 5.5 to 7.5 copies after start-up, context 0.51 GiB; the smallest, so that only a sure failure counts.
-        warm_up=0 if old else int(0.51 * GIB + 5.5 * logits),
+        # Up to 7.5 copies of the logits were measured, beyond the peak of the profile; the context takes 0.51 GiB.
+        warm_up=0 if old else int(0.51 * GIB + 7.5 * logits) - activations // 2,
         spread=SPREAD.get(accelerator.vendor, 2 * GIB),
+        uncounted=2 * GIB if shape.vision is not None else 0,
     )
 
 

@@ -29,10 +29,14 @@ class Method(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """How weights are stored. `weight_bytes` is None where the config does not tell (the files have to)."""
+    """How weights are stored. `weight_bytes` is None where the config does not tell (the files have to).
+
+    `file_bytes` differs from it where loading re-packs.
+    """
 
     method: str = ""
     weight_bytes: float | None = None
+    file_bytes: float | None = None
     experts_only: bool = False
     group: int = 0
     online: bool = False
@@ -72,7 +76,7 @@ def resolve(config: Mapping[str, object], arguments: Arguments, accelerator: Acc
     asked = canonical(arguments.quantization or "")
     if asked in ("", "none", "auto"):
         asked = stored
-    refused = _contradiction(stored, asked) or _unknown(asked) or _unsupported(asked, accelerator)
+    refused = _contradiction(stored, asked) or _unknown(asked) or _unsupported(asked, accelerator, config)
     if refused is not None:
         return refused
     if not asked:
@@ -106,7 +110,7 @@ def _unknown(asked: str) -> Problem | None:
     return Problem("QuantizationUnknown", message, ({"quantization": None},))
 
 
-def _unsupported(asked: str, accelerator: Accelerator) -> Problem | None:
+def _unsupported(asked: str, accelerator: Accelerator, config: Mapping[str, object]) -> Problem | None:
     entry = methods().get(asked)
     if not asked or entry is None or accelerator.vendor in ("gaudi", "tpu"):
         return None
@@ -114,13 +118,29 @@ def _unsupported(asked: str, accelerator: Accelerator) -> Problem | None:
         message = f"quantization {asked} is not supported on {accelerator.vendor} by vLLM"
         return Problem("QuantizationUnsupportedByGPU", message, ({"quantization": None},))
     have = accelerator.capability
-    if have is None or have >= entry.least:
+    least = _scheme_least(Fields(config)) if asked == "compressed-tensors" else entry.least
+    if have is None or have >= least:
         return None
     message = (
-        f"quantization {asked} needs compute capability {entry.least / 10:.1f}, "
+        f"quantization {asked} needs compute capability {least / 10:.1f}, "
         f"{accelerator.name} has {accelerator.compute_capability}"
     )
     return Problem("QuantizationUnsupportedByGPU", message, ({"quantization": None},))
+
+
+def _scheme_least(fields: Fields) -> int:
+    """Compressed-tensors asks by scheme: 7.5, MXFP4 8.0, 4-bit weights with 8-bit float activations 9.0."""
+    if "mxfp4" in fields.text("format"):
+        return 80
+    weights, inputs = _first_group(fields).part("weights"), _first_group(fields).part("input_activations")
+    if weights.number("num_bits") == 4 and inputs.number("num_bits") == 8 and inputs.text("type") == "float":
+        return 90
+    return 75
+
+
+def _first_group(fields: Fields) -> Fields:
+    groups = fields.raw("config_groups")
+    return Fields(next(iter(groups.values()), None) if isinstance(groups, Mapping) else None)
 
 
 def _stored_scheme(stored: str, asked: str, fields: Fields) -> Scheme:
@@ -130,7 +150,8 @@ def _stored_scheme(stored: str, asked: str, fields: Fields) -> Scheme:
         case "awq":
             # vLLM turns the packed zero points into 16 bits on Hopper (measured: 73 MiB on 7B), so 2 bytes each.
             group = group or fields.whole("q_group_size") or 128
-            return Scheme(asked, (bits or 4) / 8 + 4 / group, group=group, quantized=True)
+            packed = (bits or 4) / 8
+            return Scheme(asked, packed + 4 / group, packed + (2 + packed) / group, group=group, quantized=True)
         case "gptq" | "inc":
             per_group = (2 + (bits or 4) / 8) / group if group else 0.0
             return Scheme(asked, bits / 8 + per_group if bits else None, group=group, quantized=True)
@@ -153,8 +174,7 @@ def _stored_scheme(stored: str, asked: str, fields: Fields) -> Scheme:
 def _compressed(asked: str, fields: Fields) -> Scheme:
     """The first config group's weights: bits, plus a 2-byte (fp4: 1-byte) scale for every group."""
     groups = fields.raw("config_groups")
-    first = next(iter(groups.values()), None) if isinstance(groups, Mapping) else None
-    weights = Fields(first).part("weights")
+    weights = _first_group(fields).part("weights")
     bits = weights.number("num_bits")
     group = weights.whole("group_size") or 0
     if bits is None or (isinstance(groups, Mapping) and len(groups) > 1):

@@ -1,7 +1,7 @@
 """What to change when a model does not fit, in the words of the spec; every proposal is judged before it is made."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from vllm_operator.fit.quantization import methods
 from vllm_operator.fit.shape import ModelShape
@@ -14,43 +14,65 @@ WORTHWHILE = 256
 Change = Mapping[str, object]
 
 
-def candidates(
-    problem: Problem,
-    longest: int | None,
-    smallest_tensor: int | None,
-    arguments: Arguments,
-    accelerator: Accelerator,
-    shape: ModelShape,
-) -> Iterator[Change]:
-    """Changes worth trying, best first: those the problem names, then shorter, wider, smaller cache, smaller weights."""
-    yield from problem.changes
-    if problem.reason not in ("KVCacheTooSmall", "NoMemoryForKVCache"):
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What does not fit, and how to ask what would. `longest` gives the longest length with a change, 0 for none."""
+
+    problem: Problem
+    arguments: Arguments
+    accelerator: Accelerator
+    shape: ModelShape
+    smallest_tensor: int | None
+    longest: Callable[[Change], int]
+
+
+def candidates(situation: Situation) -> Iterator[Change]:
+    """Changes worth trying, best first: those the problem names, then shorter, wider, smaller cache, smaller weights.
+
+    Only after all single ones come two at once.
+    """
+    yield from situation.problem.changes
+    if situation.problem.reason not in ("KVCacheTooSmall", "NoMemoryForKVCache"):
         return
-    shorter = rounded(longest or 0)
-    if shorter >= WORTHWHILE:
-        yield {"max_model_len": shorter}
-    if smallest_tensor is not None and smallest_tensor != arguments.tensor_parallel_size:
-        yield {"tensor_parallel_size": smallest_tensor}
-    if has_fp8_cache(accelerator, shape) and arguments.kv_cache_dtype in (None, "auto"):
+    singles = list(_singles(situation))
+    yield from _shortened(situation, {})
+    yield from singles
+    yield from _less_overhead(situation)
+    for change in singles:
+        yield from _shortened(situation, change)
+    yield from _wider(situation)
+
+
+def _singles(situation: Situation) -> Iterator[Change]:
+    arguments, smallest = situation.arguments, situation.smallest_tensor
+    if smallest is not None and smallest != arguments.tensor_parallel_size:
+        yield {"tensor_parallel_size": smallest}
+    if arguments.kv_cache_dtype in (None, "auto") and has_fp8_cache(situation.accelerator, situation.shape):
         yield {"kv_cache_dtype": "fp8"}
-    smaller = _smaller_weights(arguments, accelerator, shape)
-    if smaller:
-        yield smaller
-    yield from _less_overhead(arguments, longest)
-    yield from _both(smallest_tensor, smaller, arguments, accelerator)
+    if can_quantize(situation):
+        yield {"quantization": "fp8"}
 
 
-def _smaller_weights(arguments: Arguments, accelerator: Accelerator, shape: ModelShape) -> Change:
-    """fp8 weights made at load time, where the checkpoint is not quantized and the GPU has the kernels."""
-    capability, method = accelerator.capability, methods()["fp8"]
-    if shape.quantization or arguments.quantization or accelerator.vendor not in ("nvidia", "amd"):
-        return {}
-    least = method.least if accelerator.vendor == "nvidia" else 94
-    return {"quantization": "fp8"} if capability is not None and capability >= least else {}
+def _shortened(situation: Situation, change: Change) -> Iterator[Change]:
+    """The change with the longest length that then fits, in round numbers; nothing where it fits without."""
+    longest, asked = situation.longest(change), situation.arguments.max_model_len or situation.shape.usual
+    length = rounded(longest)
+    if length >= WORTHWHILE and longest < asked:
+        yield {**change, "max_model_len": length}
 
 
-def _less_overhead(arguments: Arguments, longest: int | None) -> Iterator[Change]:
-    if (arguments.gpu_memory_utilization or 0.92) < 0.95:
+def can_quantize(situation: Situation) -> bool:
+    """Whether fp8 weights can be made at load time: a 16-bit checkpoint and a GPU with the kernels."""
+    capability, vendor = situation.accelerator.capability, situation.accelerator.vendor
+    if situation.shape.quantization or situation.arguments.quantization or vendor not in ("nvidia", "amd"):
+        return False
+    least = methods()["fp8"].least if vendor == "nvidia" else 94
+    return capability is not None and capability >= least
+
+
+def _less_overhead(situation: Situation) -> Iterator[Change]:
+    arguments = situation.arguments
+    if arguments.kv_cache_memory_bytes is None and (arguments.gpu_memory_utilization or 0.92) < 0.95:
         yield {"gpu_memory_utilization": 0.95}
     if (arguments.max_num_batched_tokens or 8192) > 2048:
         yield {"max_num_batched_tokens": 2048}
@@ -58,51 +80,49 @@ def _less_overhead(arguments: Arguments, longest: int | None) -> Iterator[Change
         yield {"max_num_seqs": 64}
 
 
-def _both(
-    smallest_tensor: int | None, smaller: Change, arguments: Arguments, accelerator: Accelerator
-) -> Iterator[Change]:
-    """Two changes at once, where no single one was enough."""
-    if smallest_tensor is not None:
+def _wider(situation: Situation) -> Iterator[Change]:
+    """More GPUs and another change, where neither alone is enough."""
+    if situation.smallest_tensor is not None or not situation.accelerator.peers:
         return
-    tensors = [size for size in (2, 4, 8, 16) if size > arguments.tensor_parallel_size] if accelerator.peers else []
-    if smaller:
-        for length in (32768, 8192, 4096):
-            yield {**smaller, "max_model_len": length}
-    for size in tensors:
-        for length in (131072, 32768, 8192):
-            yield {"tensor_parallel_size": size, "max_model_len": length}
-        if smaller:
-            yield {"tensor_parallel_size": size, **smaller}
+    for size in (2, 4, 8, 16):
+        if size <= situation.arguments.tensor_parallel_size:
+            continue
+        yield from _shortened(situation, {"tensor_parallel_size": size})
+        if can_quantize(situation):
+            yield {"tensor_parallel_size": size, "quantization": "fp8"}
 
 
 def has_fp8_cache(accelerator: Accelerator, shape: ModelShape) -> bool:
     """Whether an 8-bit KV cache is safe to propose: native from 8.9 (latent attention: 9.0), MI300 and later on AMD."""
     capability = accelerator.capability or 0
+    if shape.recurrent is not None:
+        return False
     if accelerator.vendor == "amd":
         return capability >= 94 and shape.latent is None
-    if accelerator.vendor != "nvidia" or shape.recurrent is not None:
-        return False
-    return capability >= (90 if shape.latent is not None else 89)
+    return accelerator.vendor == "nvidia" and capability >= (90 if shape.latent is not None else 89)
 
 
 def retry(
-    options: Iterator[Change], arguments: Arguments, fits: Callable[[Arguments], bool]
+    options: Iterable[Change], arguments: Arguments, judged: Callable[[Arguments], bool | None]
 ) -> tuple[tuple[str, Arguments], ...]:
-    """The first three options that fit when applied, as (text, arguments)."""
-    found: list[tuple[str, Arguments]] = []
-    tried: set[Arguments] = {arguments}
+    """The first three options that fit when applied, as (text, arguments), no two of them about the same fields.
+
+    `judged` answers True for a comfortable fit, None for one by a hair (proposed only where nothing else is), else
+    False.
+    """
+    good: dict[frozenset[str], tuple[str, Arguments]] = {}
+    scant: dict[frozenset[str], tuple[str, Arguments]] = {}
     for option in options:
-        if _longer(option, arguments):
-            continue
         changed = replace(arguments, **option)  # type: ignore[arg-type]
-        if changed in tried:
+        fields = frozenset(option)
+        if changed == arguments or fields in good or _longer(option, arguments):
             continue
-        tried.add(changed)
-        if fits(changed):
-            found.append((wording(option), changed))
-        if len(found) == MOST:
+        answer = judged(changed)
+        if answer is not False:
+            (good if answer else scant).setdefault(fields, (wording(option), changed))
+        if len(good) == MOST:
             break
-    return tuple(found)
+    return tuple((good or scant).values())[:MOST]
 
 
 def _longer(option: Change, arguments: Arguments) -> bool:
@@ -120,7 +140,7 @@ def _one(name: str, value: object) -> str:
     field = first + "".join(word.capitalize() for word in rest)
     if value is None:
         return f"no {field}"
-    return f"{field} ≤ {value}" if name in ("max_model_len", "gpu_memory_utilization_most") else f"{field} {value}"
+    return f"{field} {'≤ ' if name == 'max_model_len' else ''}{value}"
 
 
 def rounded(length: int) -> int:

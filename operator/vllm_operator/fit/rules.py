@@ -48,7 +48,9 @@ def dtype_problem(shape: ModelShape, arguments: Arguments, accelerator: Accelera
         return Problem("DtypeUnsupportedByGPU", message, ({"dtype": _usable(shape, accelerator)[0]}, {"dtype": "auto"}))
     entry = methods().get(scheme.method)
     if scheme.quantized and entry is not None and served not in entry.dtypes:
-        message = f"quantization {scheme.method} runs in {' or '.join(entry.dtypes)}, and the model would run in {served}"
+        message = (
+            f"quantization {scheme.method} runs in {' or '.join(entry.dtypes)}, and the model would run in {served}"
+        )
         return Problem("DtypeUnsupportedByGPU", message, tuple({"dtype": name} for name in reversed(entry.dtypes)))
     return None
 
@@ -77,14 +79,11 @@ def parallel_problem(
         broken = f"pipelineParallelSize {stages} is more than the {shape.layers} layers of the model"
     if not broken:
         return None
-    smaller = [{"tensor_parallel_size": size} for size in _halves(tensor)]
     if stages > shape.layers:
-        smaller = [{"pipeline_parallel_size": 1}]
-    return Problem("TensorParallelInvalid", broken, tuple(smaller))
-
-
-def _halves(tensor: int) -> list[int]:
-    return [size for size in (64, 32, 16, 8, 4, 2, 1) if size < tensor]
+        return Problem("TensorParallelInvalid", broken, ({"pipeline_parallel_size": 1},))
+    below = [size for size in (32, 16, 8, 4, 2, 1) if size < tensor]
+    above = [size for size in (2, 4, 8, 16, 32) if tensor < size <= 2 * tensor]
+    return Problem("TensorParallelInvalid", broken, tuple({"tensor_parallel_size": size} for size in below + above))
 
 
 def _indivisible(shape: ModelShape, arguments: Arguments, scheme: Scheme) -> str:
@@ -95,21 +94,27 @@ def _indivisible(shape: ModelShape, arguments: Arguments, scheme: Scheme) -> str
     heads = shape.kv_heads
     if shape.latent is None and shape.heads and heads % ways and ways % heads:
         return f"tensorParallelSize {ways} and the {heads} KV heads do not divide one another"
-    widths = [("intermediate size", shape.intermediate)]
-    if shape.experts is not None:
-        widths = [("shared experts' size", shape.experts.shared_intermediate)]
-        if not arguments.enable_expert_parallel:
-            widths.append(("experts' intermediate size", shape.experts.intermediate))
-        if len(shape.experts.layers) < shape.layers and shape.recurrent is None:
-            widths.append(("intermediate size", shape.intermediate))
-    if shape.recurrent is not None:
-        widths.append(("recurrent layers' heads", shape.recurrent.heads or shape.recurrent.inner))
-    for name, width in widths:
+    for name, width in _widths(shape, arguments):
         if width % ways:
             return f"tensorParallelSize {ways} does not divide the {name} {width}"
-        if scheme.group and "size" in name and width and (width // ways) % scheme.group:
+        if scheme.group and "size" in name and (width // ways) % scheme.group:
             return (
                 f"tensorParallelSize {ways} leaves {width // ways} of the {name} {width}, "
                 f"no multiple of the quantization group {scheme.group}"
             )
     return ""
+
+
+def _widths(shape: ModelShape, arguments: Arguments) -> list[tuple[str, int]]:
+    """What tensor parallelism cuts beside the heads."""
+    experts, recurrent = shape.experts, shape.recurrent
+    widths = []
+    if experts is None or (len(experts.layers) < shape.layers and recurrent is None):
+        widths.append(("intermediate size", shape.intermediate))
+    if experts is not None:
+        widths.append(("shared experts' size", experts.shared_intermediate))
+        if not arguments.enable_expert_parallel:
+            widths.append(("experts' intermediate size", experts.intermediate))
+    if recurrent is not None:
+        widths.append(("recurrent layers' heads", recurrent.heads or recurrent.inner))
+    return widths

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from vllm_operator.fit.architectures import MULTI_HEAD_LATENT, Family, families
 from vllm_operator.fit.fields import Fields
 from vllm_operator.fit.layers import LayerKind, Recurrent, read_kinds, read_recurrent
-from vllm_operator.fit.length import longest_context, rope_rows
+from vllm_operator.fit.length import context_lengths, rope_rows
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 LARGEST_LAYERS = 1024
@@ -52,7 +52,10 @@ class Vision:
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """Everything the fit needs to know of a model; sizes in elements and tokens."""
+    """Everything the fit needs to know of a model; sizes in elements and tokens.
+
+    `longest` is the most that max_model_len may be, `usual` what it is when unset.
+    """
 
     model_type: str
     architectures: tuple[str, ...]
@@ -72,6 +75,7 @@ class ModelShape:
     experts: Experts | None
     vision: Vision | None
     longest: int
+    usual: int
     rope_bytes: int
     dtype: str
     quantization: Mapping[str, object]
@@ -105,6 +109,7 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
     head_dim = text.whole("head_dim", "kv_channels", "attention_head_dim") or rules.defaults.get("head_dim") or 0
     if not head_dim:
         head_dim = max(1, hidden // heads) if heads else 0
+    longest, usual = context_lengths(text, rules, model_type)
     _refuse_unread(text, root)
     return ModelShape(
         model_type=model_type,
@@ -116,7 +121,7 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         heads=heads,
         kv_heads=_kv_heads(text, rules, heads),
         head_dim=head_dim,
-        intermediate=_intermediate(text, rules, hidden),
+        intermediate=_intermediate(text, rules, hidden, model_type),
         tied=_tied(text, root, rules),
         kinds=kinds,
         window=text.whole("sliding_window") or rules.defaults.get("sliding_window", 0),
@@ -124,7 +129,8 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         latent=_latent(text, model_type),
         experts=_experts(text, layers, model_type),
         vision=_vision(root),
-        longest=longest_context(text, rules, model_type),
+        longest=longest,
+        usual=usual,
         rope_bytes=2 * rope_rows(text, rules) * _rotary_dim(text, model_type, head_dim),
         dtype=root.text("torch_dtype", "dtype") or text.text("torch_dtype", "dtype"),
         quantization=_quantization(root, text),
@@ -163,9 +169,13 @@ def _kv_heads(text: Fields, rules: Family, heads: int) -> int:
     return found or 1
 
 
-def _intermediate(text: Fields, rules: Family, hidden: int) -> int:
-    names = ("intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner", "intermediate_size_mlp")
+def _intermediate(text: Fields, rules: Family, hidden: int, model_type: str) -> int:
+    """Width of the dense MLP. Llama 4 names it beside its experts' width; LFM2 states 1.5 times what it uses."""
+    names = ("intermediate_size_mlp", "block_ff_dim", "intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
     found = text.whole(*names)
+    if found is not None and model_type == "lfm2" and text.flag("block_auto_adjust_ff_dim", default=True):
+        step = text.whole("block_multiple_of") or 256
+        return -(-int(2 * found / 3 * (text.number("block_ffn_dim_multiplier") or 1.0)) // step) * step
     if found is not None:
         return found
     if rules.mlp == "none":
@@ -206,7 +216,11 @@ def _experts(text: Fields, layers: int, model_type: str) -> Experts | None:
     shared = text.whole("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size")
     if model_type == "llama4_text":
         shared = wide
-    shared = shared or text.whole("shared_intermediate_size") or (text.whole("n_shared_experts", "moe_num_shared_experts") or 0) * wide
+    shared = (
+        shared
+        or text.whole("shared_intermediate_size")
+        or (text.whole("n_shared_experts", "moe_num_shared_experts") or 0) * wide
+    )
     return Experts(
         count=count,
         per_token=text.whole("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k") or 1,

@@ -4,7 +4,7 @@ Base: the safetensors total where it is known, else every matrix of the shape (e
 measured). Added to it: the rotary table, the allocator's rounding and LoRA slots. Measured on an H200 with vLLM 0.26.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vllm_operator.fit.matrices import Matrix, matrices
 from vllm_operator.fit.quantization import Scheme
@@ -40,15 +40,19 @@ def weights_per_gpu(
     missing = ""
     stored = _loaded_bytes(shape, summary, scheme, dtype_bytes, table)
     if scheme.quantized and scheme.weight_bytes is None and (scheme.online or stored is None):
-        missing = f"the bytes per weight of quantization {scheme.method}" + ("" if scheme.online else " (no safetensors)")
+        missing = f"the bytes per weight of quantization {scheme.method}" + (
+            "" if scheme.online else " (no safetensors)"
+        )
     share = arguments.tensor_parallel_size * arguments.pipeline_parallel_size
     if not table or shape.missing:
         if stored is None:
             return Weights(0, missing or "the safetensors summary")
         return Weights(int(stored * 1.02 / share), missing, "weights split evenly")
-    whole = sum(m.total * _weight_bytes(m, scheme, dtype_bytes) for m in table)
     base = _fullest_stage(table, shape, arguments, scheme, dtype_bytes)
     if stored is not None:
+        # Files and memory differ where loading re-packs, so the files are compared with what they should hold.
+        filed = replace(scheme, weight_bytes=scheme.file_bytes or scheme.weight_bytes)
+        whole = sum(m.total * _weight_bytes(m, filed, dtype_bytes) for m in table)
         base = base * stored / whole
     extra = _rounding(table, shape, arguments, scheme, dtype_bytes) + shape.rope_bytes
     extra += _absorbed(shape, arguments) + _lora(table, shape, arguments)
@@ -82,7 +86,7 @@ def _loaded_bytes(
         stored = summary.total_bytes * dtype_bytes / (dtype_size(shape.dtype) if shape.dtype else 2)
     if not table:
         return stored
-    plain = scheme if not scheme.online else Scheme()
+    plain = replace(scheme, weight_bytes=scheme.file_bytes or scheme.weight_bytes) if not scheme.online else Scheme()
     counted = sum(m.total * _weight_bytes(m, plain, dtype_bytes) for m in table)
     stored = _without_unloaded(stored, counted, shape, dtype_bytes)
     if scheme.online and scheme.weight_bytes is not None:

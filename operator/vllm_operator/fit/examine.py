@@ -1,0 +1,171 @@
+"""One look at a model on an accelerator: what vLLM refuses, then where the memory goes and what is left.
+
+`available = total × utilization - weights - activations - libraries - CUDA graphs`; what is left holds the KV cache.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil, floor
+
+from vllm_operator.fit.cache import CachePlan, plan_cache
+from vllm_operator.fit.overhead import Overhead, batch_defaults, overhead
+from vllm_operator.fit.quantization import resolve
+from vllm_operator.fit.rules import dtype_problem, length_problem, parallel_problem, served_dtype
+from vllm_operator.fit.shape import ModelShape
+from vllm_operator.fit.values import GIB, Accelerator, Arguments, Budget, Problem, WeightsSummary
+from vllm_operator.fit.weights import Weights, dtype_size, weights_per_gpu
+
+DEFAULT_UTILIZATION = 0.92
+"""vLLM's default of gpu_memory_utilization since 0.26."""
+
+
+WARM_UP_DOUBT = GIB
+"""How far the sampler's warm-up may come short before it is surely a failure (1.5 GiB short ran out of memory)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One evaluation without remedies: the numbers, and the problem if there is one."""
+
+    problem: Problem | None = None
+    unsure: str = ""
+    weights: Weights | None = None
+    plan: CachePlan | None = None
+    used: Overhead | None = None
+    budget: Budget | None = None
+    length: int | None = None
+    longest: int | None = None
+    tight: str = ""
+
+    @property
+    def fits(self) -> bool | None:
+        if self.problem is not None:
+            return False
+        return None if self.unsure else True
+
+
+def examine(
+    shape: ModelShape, summary: WeightsSummary | None, arguments: Arguments, accelerator: Accelerator
+) -> Finding:
+    """One evaluation: rules first, then memory."""
+    scheme = resolve(shape.quantization, arguments, accelerator)
+    if isinstance(scheme, Problem):
+        return Finding(problem=scheme)
+    dtype_bytes = dtype_size(served_dtype(shape, arguments, accelerator))
+    weights = weights_per_gpu(shape, summary, scheme, arguments, dtype_bytes)
+    if shape.missing:
+        return _unread(shape, weights, accelerator)
+    broken = dtype_problem(shape, arguments, accelerator, scheme) or length_problem(shape, arguments)
+    indivisible = parallel_problem(shape, arguments, accelerator, scheme)
+    if indivisible is not None:
+        return Finding(problem=broken or indivisible)
+    if weights.missing:
+        return Finding(problem=broken, unsure=f"missing: {weights.missing}")
+    if accelerator.memory_bytes is None:
+        return Finding(problem=broken, unsure=f"missing: the memory of {accelerator.name}", weights=weights)
+    found = _memory(shape, arguments, accelerator, weights, dtype_bytes, accelerator.memory_bytes)
+    return found if broken is None else replace(found, problem=broken)
+
+
+def _unread(shape: ModelShape, weights: Weights, accelerator: Accelerator) -> Finding:
+    """A config that is not understood: unknown, unless the files alone are more than the GPU holds."""
+    unsure = "missing: " + ", ".join(shape.missing[:4])
+    memory = accelerator.memory_bytes
+    if memory is None or weights.per_gpu < 1.02 * memory:
+        return Finding(unsure=unsure, weights=weights if weights.per_gpu else None)
+    message = f"the weights take {gib(weights.per_gpu)} GiB per GPU, {describe(accelerator)} has less"
+    return Finding(problem=Problem("NoMemoryForKVCache", message), unsure=unsure, weights=weights)
+
+
+def _memory(
+    shape: ModelShape, arguments: Arguments, accelerator: Accelerator, weights: Weights, dtype_bytes: int, total: int
+) -> Finding:
+    tokens, _ = batch_defaults(arguments, accelerator)
+    used = overhead(shape, arguments, accelerator, dtype_bytes)
+    plan = plan_cache(shape, arguments, dtype_bytes, tokens)
+    requested = ceil(total * utilization(arguments))
+    taken = weights.per_gpu + used.activations + used.non_torch + used.cuda_graphs
+    available = arguments.kv_cache_memory_bytes or requested - taken
+    budget = Budget(total, requested, weights.per_gpu, used.activations, used.non_torch, used.cuda_graphs, available)
+    base = Finding(weights=weights, plan=plan, used=used, budget=budget)
+    if not plan.block_bytes:
+        return _without_cache(shape, arguments, accelerator, base)
+    longest = plan.longest(max(available, 0), shape.longest)
+    asked = arguments.max_model_len
+    length = shape.usual if asked is None else max(min(longest, shape.usual), 1) if asked < 0 else asked
+    found = replace(base, length=length, longest=longest, tight=_tight(budget, used, arguments))
+    problem = _shortage(arguments, accelerator, found)
+    doubt = used.spread + used.uncounted
+    if problem is None and doubt and plan.longest(max(available - doubt, 0), length) < length:
+        why = "the image encoder may take" if used.uncounted else f"is not measured on {accelerator.vendor}"
+        unsure = f"it fits with less than {gib(doubt)} GiB to spare, which {why}"
+        return replace(found, unsure=unsure)
+    return replace(found, problem=problem)
+
+
+def _without_cache(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, found: Finding) -> Finding:
+    length = shape.usual if arguments.max_model_len in (None, -1) else arguments.max_model_len
+    found = replace(found, length=length, longest=shape.longest)
+    return replace(found, problem=_shortage(arguments, accelerator, found))
+
+
+def _shortage(arguments: Arguments, accelerator: Accelerator, found: Finding) -> Problem | None:
+    """The memory problem, if any: nothing left at all, too little for one request, or no room to warm up."""
+    budget, plan, used = found.budget, found.plan, found.used
+    assert budget is not None and plan is not None and used is not None and found.length is not None
+    where = f"{describe(accelerator)} at {utilization(arguments):.2f}"
+    slack = used.spread
+    resident = budget.weights + used.activations + used.non_torch
+    by_hand = arguments.kv_cache_memory_bytes
+    if by_hand and resident + by_hand - slack > budget.total:
+        message = f"kvCacheMemoryBytes leaves {gib(budget.total - by_hand)} GiB, {gib(resident)} are needed beside it"
+        return Problem("NoMemoryForKVCache", message)
+    if budget.available_kv + slack <= plan.block_bytes:
+        message = f"weights, activations and CUDA graphs take {gib(resident + used.cuda_graphs)} GiB per GPU, {where} gives {gib(budget.requested)}"
+        return Problem("NoMemoryForKVCache", message)
+    free = budget.total - budget.requested
+    if not by_hand and free + slack + WARM_UP_DOUBT < used.warm_up:
+        message = (
+            f"{describe(accelerator)} keeps {gib(free)} GiB outside the budget at gpuMemoryUtilization "
+            f"{utilization(arguments):.2f}, the sampler's warm-up and the CUDA context need about {gib(used.warm_up)}"
+        )
+        return Problem("NoMemoryForKVCache", message, _calmer(budget, used))
+    needed = plan.needed(found.length) if plan.block_bytes else 0
+    if needed > budget.available_kv + slack or (found.longest == 0 and plan.block_bytes and not slack):
+        message = (
+            f"maxModelLen {found.length} needs {gib(needed)} GiB of KV cache per GPU, "
+            f"{gib(max(budget.available_kv, 0))} are left on {where}"
+        )
+        return Problem("KVCacheTooSmall", message)
+    return None
+
+
+def _tight(budget: Budget, used: Overhead, arguments: Arguments) -> str:
+    """A sentence where the sampler's warm-up may or may not find room outside the budget."""
+    free = budget.total - budget.requested
+    if arguments.kv_cache_memory_bytes or free >= used.warm_up:
+        return ""
+    return (
+        f"the sampler's warm-up may need up to {gib(used.warm_up)} GiB outside the budget, {gib(free)} are kept: "
+        "a lower maxNumSeqs is safer"
+    )
+
+
+def _calmer(budget: Budget, used: Overhead) -> tuple[Mapping[str, object], ...]:
+    lower = floor(100 * (1 - used.warm_up / budget.total)) / 100
+    return ({"max_num_seqs": 256}, {"gpu_memory_utilization": lower}, {"max_num_seqs": 64})
+
+
+def utilization(arguments: Arguments) -> float:
+    """gpu_memory_utilization in force."""
+    asked = arguments.gpu_memory_utilization
+    return DEFAULT_UTILIZATION if asked is None else min(max(asked, 0.0), 1.0)
+
+
+def describe(accelerator: Accelerator) -> str:
+    memory = accelerator.memory_bytes
+    return f"a {memory / GIB:.0f} GiB {accelerator.name}" if memory else accelerator.name
+
+
+def gib(size: float) -> str:
+    return f"{size / GIB:.1f}"

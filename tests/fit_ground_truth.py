@@ -1,0 +1,73 @@
+"""The measured rows and the published models that the fit is held against, and the table of them in docs/fit.md."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vllm_operator.fit import Arguments, Verdict, accelerators, judge
+
+HERE = Path(__file__).parent
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of the real engine."""
+
+    name: str
+    config: Mapping[str, Any]
+    arguments: Arguments
+    weights: float
+    available: float
+    tokens: int
+
+    def judged(self) -> Verdict:
+        return judge(self.config, None, self.arguments, accelerators()["nvidia-h200"])
+
+
+@cache
+def rows() -> tuple[Row, ...]:
+    data = yaml.safe_load((HERE / "fit_ground_truth.yaml").read_text("utf-8"))
+    return tuple(
+        Row(
+            row["row"],
+            data["configs"][row["config"]],
+            Arguments(**row["arguments"]),
+            row["weights_gib"] * GIB,
+            row["available_gib"] * GIB,
+            row["tokens"],
+        )
+        for row in data["rows"]
+    )
+
+
+@cache
+def models() -> Mapping[str, Mapping[str, Any]]:
+    """Published models by name: `config`, `billions` of parameters, `within`."""
+    data = yaml.safe_load((HERE / "fit_ground_truth_models.yaml").read_text("utf-8"))
+    return {model["name"]: model for model in data}
+
+
+def configs() -> tuple[Mapping[str, Any], ...]:
+    """Every config of both files."""
+    return (
+        *{row.config["model_type"]: row.config for row in rows()}.values(),
+        *(m["config"] for m in models().values()),
+    )
+
+
+def accuracy_table() -> str:
+    """The table of docs/fit.md, as the code computes it now."""
+    lines = ["| run | weights GiB | said | KV tokens | said | off |", "|---|---|---|---|---|---|"]
+    for row in rows():
+        said = row.judged()
+        assert said.weights_bytes is not None and said.kv_cache_tokens is not None
+        lines.append(
+            f"| {row.name} | {row.weights / GIB:.2f} | {said.weights_bytes / GIB:.2f} | {row.tokens} "
+            f"| {said.kv_cache_tokens} | {100 * (said.kv_cache_tokens / row.tokens - 1):+.1f} % |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,317 @@
+"""Verdicts: what fits, what does not and why, what would; and that no config can break the judging."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fit_ground_truth import configs, models, rows
+from vllm_operator.fit import Accelerator, Arguments, Verdict, WeightsSummary, accelerators, judge
+
+GIB = 1 << 30
+LLAMA: Mapping[str, Any] = next(row.config for row in rows() if row.name == "llama-3.1-8b")
+LLAMA_SUMMARY = WeightsSummary(16_060_522_240, {"BF16": 8_030_261_120})
+
+
+def on(
+    name: str, config: Mapping[str, Any] = LLAMA, weights: WeightsSummary | None = None, **arguments: Any
+) -> Verdict:
+    return judge(config, weights, Arguments(**arguments), accelerators()[name])
+
+
+def test_a_length_that_does_not_fit_is_said_with_numbers_and_remedies() -> None:
+    verdict = on("nvidia-l4", max_model_len=131072, gpu_memory_utilization=0.9)
+
+    assert (verdict.fits, verdict.reason) == (False, "KVCacheTooSmall")
+    assert verdict.message == (
+        "maxModelLen 131072 needs 16.0 GiB of KV cache per GPU, 3.5 are left on a 22 GiB nvidia-l4 at 0.90: use "
+        "maxModelLen ≤ 28000, or tensorParallelSize 2, or kvCacheDtype fp8 and maxModelLen ≤ 57000"
+    )
+
+
+def test_weights_that_do_not_fit_are_another_reason_than_a_length() -> None:
+    verdict = on("nvidia-t4", max_model_len=4096)
+
+    assert (verdict.fits, verdict.reason) == (False, "NoMemoryForKVCache")
+    assert "16.2 GiB per GPU" in verdict.message
+    assert verdict.smallest_tensor_parallel_size == 2
+
+
+def test_the_smallest_tensor_parallel_size_is_told_also_when_more_are_asked_for() -> None:
+    assert on("nvidia-h200", tensor_parallel_size=4).smallest_tensor_parallel_size == 1
+
+
+def test_the_files_win_over_the_count() -> None:
+    counted, told = on("nvidia-h200").weights_bytes, on("nvidia-h200", weights=LLAMA_SUMMARY).weights_bytes
+    doubled = on("nvidia-h200", weights=WeightsSummary(32_121_044_480)).weights_bytes
+
+    assert told == pytest.approx(counted, rel=0.001)
+    assert doubled == pytest.approx(2 * told, rel=0.01) if told else False
+
+
+def test_32_bit_files_are_cast_when_loaded() -> None:
+    cast = on("nvidia-h200", weights=WeightsSummary(32_121_044_480, {"F32": 8_030_261_120}))
+
+    assert cast.weights_bytes == pytest.approx(on("nvidia-h200").weights_bytes, rel=0.001)
+
+
+def test_draft_layers_in_the_files_are_not_loaded() -> None:
+    config = models()["glm-4.5-air"]["config"]
+    plain = on("nvidia-h200", config, tensor_parallel_size=4)
+    filed = on("nvidia-h200", config, WeightsSummary(220_930_000_000), tensor_parallel_size=4)
+
+    assert filed.weights_bytes == pytest.approx(plain.weights_bytes, rel=0.005)
+
+
+def test_a_second_copy_of_a_tied_head_is_not_loaded() -> None:
+    qwen = next(row.config for row in rows() if row.name == "qwen2.5-0.5b")
+    plain = on("nvidia-h200", qwen).weights_bytes
+    assert plain is not None
+    twice = on("nvidia-h200", qwen, WeightsSummary(988_065_536 + 151936 * 896 * 2)).weights_bytes
+
+    assert twice == pytest.approx(plain, rel=0.01)
+
+
+def test_two_gpus_hold_half_each() -> None:
+    one, two = on("nvidia-h200").weights_bytes, on("nvidia-h200", tensor_parallel_size=2).weights_bytes
+
+    assert one is not None and two == pytest.approx(one / 2, rel=0.01)
+
+
+def test_two_stages_hold_half_the_layers_and_one_end_each() -> None:
+    one, two = on("nvidia-h200").weights_bytes, on("nvidia-h200", pipeline_parallel_size=2).weights_bytes
+
+    assert one is not None and two == pytest.approx(one / 2, rel=0.01)
+
+
+def test_experts_spread_over_replicas_with_expert_parallelism() -> None:
+    config = models()["mixtral-8x7b"]["config"]
+    alone = on("nvidia-h200", config, tensor_parallel_size=2).weights_bytes
+    spread = on("nvidia-h200", config, tensor_parallel_size=2, data_parallel_size=4, enable_expert_parallel=True)
+
+    assert alone is not None and spread.weights_bytes is not None and spread.weights_bytes < 0.4 * alone
+
+
+def test_offloading_to_the_cpu_takes_weights_off_the_gpu() -> None:
+    kept, off = on("nvidia-h200").weights_bytes, on("nvidia-h200", cpu_offload_gb=4).weights_bytes
+
+    assert kept is not None and off == kept - 4 * GIB
+
+
+def test_auto_length_is_the_longest_that_fits() -> None:
+    verdict = on("nvidia-l4", max_model_len=-1)
+
+    assert verdict.fits is True and verdict.max_model_len == verdict.largest_max_model_len
+    assert on("nvidia-l4", max_model_len=verdict.max_model_len).fits is True
+    assert on("nvidia-l4", max_model_len=(verdict.max_model_len or 0) + 17).fits is False
+
+
+def test_a_cache_size_given_by_hand_is_taken() -> None:
+    verdict = on("nvidia-h200", kv_cache_memory_bytes=8 * GIB, max_model_len=8192)
+
+    assert verdict.kv_cache_tokens == 65536
+    assert on("nvidia-l4", kv_cache_memory_bytes=8 * GIB, max_model_len=8192).fits is False
+
+
+def test_a_length_beyond_the_models_own_is_refused_and_bounded() -> None:
+    verdict = on("nvidia-h200", max_model_len=200_000)
+
+    assert (verdict.reason, verdict.remedies) == ("MaxModelLenTooLong", ("maxModelLen ≤ 131072",))
+    small = on("nvidia-l4", max_model_len=200_000)
+    assert small.remedies == (
+        "maxModelLen ≤ 32000",
+        "maxModelLen ≤ 131072 and tensorParallelSize 2",
+        "maxModelLen ≤ 64000 and kvCacheDtype fp8",
+    )
+
+
+@pytest.mark.parametrize("size", [3, 5, 6, 7])
+def test_heads_that_do_not_divide_are_refused(size: int) -> None:
+    verdict = on("nvidia-h200", tensor_parallel_size=size)
+
+    assert (verdict.fits, verdict.reason) == (False, "TensorParallelInvalid")
+    assert f"tensorParallelSize {size} does not divide the 32 attention heads" in verdict.message
+    assert verdict.remedies
+
+
+def test_a_quantization_group_cut_in_two_is_refused() -> None:
+    config = next(row.config for row in rows() if row.name == "qwen2.5-7b-awq")
+
+    assert on("nvidia-l4", config, max_model_len=4096, tensor_parallel_size=4).fits is True
+    assert "group 128" in on("nvidia-h200", dict(config) | {"num_attention_heads": 32}, tensor_parallel_size=8).message
+
+
+def test_a_utilization_that_starves_the_sampler_is_refused() -> None:
+    """Qwen2.5-7B at 0.98 on an H200 ran out of memory in the sampler's warm-up."""
+    qwen = next(row.config for row in rows() if row.name == "qwen2.5-7b")
+    verdict = on("nvidia-h200", qwen, gpu_memory_utilization=0.98)
+
+    assert verdict.fits is False
+    assert verdict.remedies == ("maxNumSeqs 256", "gpuMemoryUtilization 0.96")
+    assert on("nvidia-h200", qwen, gpu_memory_utilization=0.9).fits is True
+
+
+def test_the_utilization_that_would_do_is_told() -> None:
+    needed = on("nvidia-h200", max_model_len=131072).utilization_needed
+
+    assert needed is not None
+    assert on("nvidia-h200", max_model_len=131072, gpu_memory_utilization=needed).fits is True
+    assert on("nvidia-h200", max_model_len=131072, gpu_memory_utilization=needed - 0.02).fits is False
+
+
+def test_a_length_no_utilization_makes_room_for_has_none() -> None:
+    assert on("nvidia-l4", max_model_len=131072).utilization_needed is None
+
+
+def test_adapters_take_weights_memory() -> None:
+    with_slots = on("nvidia-h200", enable_lora=True, max_loras=4, max_lora_rank=64).weights_bytes
+
+    assert with_slots == pytest.approx(16.41 * GIB, rel=0.01)
+
+
+def test_encoders_need_no_cache() -> None:
+    verdict = on("nvidia-t4", models()["bert-base"]["config"], runner="pooling")
+
+    assert (verdict.fits, verdict.kv_bytes_per_token, verdict.kv_cache_tokens) == (True, 0, 0)
+
+
+def test_cpu_memory_is_unknown_and_named() -> None:
+    verdict = on("cpu")
+
+    assert verdict.fits is None and "memory of cpu" in verdict.note
+
+
+def test_other_vendors_are_unknown_near_the_edge_and_known_far_from_it() -> None:
+    assert on("intel-gaudi3").fits is True
+    assert on("google-tpu-v5e").fits is False
+    near = Accelerator("some-amd", int(17.6 * GIB / 0.92), "9.4", "amd")
+    assert judge(LLAMA, None, Arguments(max_model_len=4096), near).fits is None
+
+
+def test_an_unknown_architecture_is_never_guessed() -> None:
+    verdict = on("nvidia-h200", dict(LLAMA) | {"model_type": "foo_next"})
+
+    assert verdict.fits is None and "model_type foo_next" in verdict.note
+    assert (verdict.kv_cache_tokens, verdict.remedies) == (None, ())
+
+
+def test_weights_beyond_the_card_are_a_misfit_whatever_the_architecture() -> None:
+    verdict = on("nvidia-l4", {"model_type": "foo_next"}, WeightsSummary(60 * GIB))
+
+    assert (verdict.fits, verdict.reason) == (False, "NoMemoryForKVCache")
+
+
+def test_unknown_bytes_per_weight_are_named() -> None:
+    config = dict(LLAMA) | {"quantization_config": {"quant_method": "quark"}}
+
+    assert "quark" in on("nvidia-h200", config).note
+    assert on("nvidia-h200", config, WeightsSummary(9_000_000_000)).fits is True
+
+
+def test_the_json_has_the_promised_keys() -> None:
+    answer = on("nvidia-l4").as_json()
+
+    assert set(answer) >= {
+        "accelerator", "fits", "weightsBytes", "kvBytesPerToken", "kvCacheTokens", "largestMaxModelLen",
+        "smallestTensorParallelSize", "remedies",
+    }  # fmt: skip
+    assert isinstance(answer["remedies"], list)
+
+
+SOME_ARGUMENTS = st.builds(
+    Arguments,
+    tensor_parallel_size=st.sampled_from([1, 2, 3, 4, 8]),
+    pipeline_parallel_size=st.sampled_from([1, 1, 2]),
+    max_model_len=st.sampled_from([None, -1, 512, 4096, 32768, 131072, 1_000_000]),
+    gpu_memory_utilization=st.sampled_from([None, 0.3, 0.8, 0.9, 0.95, 0.99]),
+    kv_cache_dtype=st.sampled_from([None, "auto", "fp8"]),
+    dtype=st.sampled_from([None, "auto", "bfloat16", "float16", "float32"]),
+    quantization=st.sampled_from([None, "fp8", "awq", "squeezellm", "bitsandbytes"]),
+    max_num_seqs=st.sampled_from([None, 8, 256, 1024]),
+    max_num_batched_tokens=st.sampled_from([None, 2048, 32768]),
+    enforce_eager=st.booleans(),
+    enable_lora=st.booleans(),
+)
+SOME_CONFIG = st.sampled_from(configs())
+SOME_ACCELERATOR = st.sampled_from(sorted(accelerators().values(), key=lambda a: a.name))
+
+
+@settings(max_examples=150, deadline=None)
+@given(SOME_CONFIG, SOME_ARGUMENTS, SOME_ACCELERATOR)
+def test_every_remedy_fits_when_applied(
+    config: Mapping[str, Any], arguments: Arguments, accelerator: Accelerator
+) -> None:
+    verdict = judge(config, None, arguments, accelerator)
+
+    assert len(verdict.remedies) == len(verdict.remedied) <= 3
+    assert not verdict.remedies or verdict.fits is False
+    for changed in verdict.remedied:
+        assert judge(config, None, changed, accelerator).fits is True
+
+
+@settings(max_examples=100, deadline=None)
+@given(SOME_CONFIG, SOME_ARGUMENTS, SOME_ACCELERATOR, st.floats(1.0, 4.0))
+def test_more_memory_never_makes_it_not_fit(
+    config: Mapping[str, Any], arguments: Arguments, accelerator: Accelerator, factor: float
+) -> None:
+    # The batch defaults follow the card's size, so they are held still.
+    still = replace(
+        arguments,
+        max_num_seqs=arguments.max_num_seqs or 256,
+        max_num_batched_tokens=arguments.max_num_batched_tokens or 2048,
+    )
+    memory = accelerator.memory_bytes or 64 * GIB
+    small = replace(accelerator, memory_bytes=memory)
+    if judge(config, None, still, small).fits is True:
+        assert judge(config, None, still, replace(small, memory_bytes=int(memory * factor))).fits is True
+
+
+@settings(max_examples=60, deadline=None)
+@given(SOME_CONFIG, SOME_ACCELERATOR)
+def test_the_largest_length_fits_and_a_block_more_does_not(config: Mapping[str, Any], accelerator: Accelerator) -> None:
+    verdict = judge(config, None, Arguments(max_model_len=-1), accelerator)
+    if verdict.fits is not True or not verdict.largest_max_model_len:
+        return
+    largest = verdict.largest_max_model_len
+
+    assert judge(config, None, Arguments(max_model_len=largest), accelerator).fits is True
+    assert judge(config, None, Arguments(max_model_len=largest + 2000), accelerator).fits is not True or not (
+        verdict.kv_bytes_per_token
+    )
+
+
+ODD = st.one_of(
+    st.none(), st.booleans(), st.integers(-5, 5), st.integers(10**8, 10**30), st.floats(), st.text(max_size=5),
+    st.lists(st.integers(), max_size=3), st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(SOME_CONFIG, st.data())
+def test_no_config_can_break_the_judging(config: Mapping[str, Any], data: st.DataObject) -> None:
+    broken = copy.deepcopy(dict(config))
+    inner = broken.get("text_config", broken)
+    for name in data.draw(st.lists(st.sampled_from(sorted(inner)), min_size=1, max_size=4, unique=True)):
+        if name in inner:
+            inner[name] = data.draw(ODD)
+    broken["quantization_config"] = data.draw(ODD)
+    verdict = judge(
+        broken,
+        data.draw(st.sampled_from([None, WeightsSummary(1), LLAMA_SUMMARY])),
+        Arguments(),
+        accelerators()["nvidia-l4"],
+    )
+
+    assert verdict.fits in (True, False, None)
+    assert verdict.fits is not None or verdict.note
+
+
+@pytest.mark.parametrize("config", [{}, {"model_type": 3}, {"text_config": []}, {"model_type": "llama"}])
+def test_an_empty_config_is_unknown_with_what_is_missing(config: dict[str, Any]) -> None:
+    verdict = on("nvidia-l4", config)
+
+    assert verdict.fits is None and verdict.note.startswith("missing: ")

@@ -1,0 +1,108 @@
+"""Reading a model directory, and printing verdicts."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fit_ground_truth import rows
+from vllm_operator.fit import Arguments, accelerators
+from vllm_operator.fit.files import UnreadableModel, read_model
+from vllm_operator.fit.table import report
+
+LLAMA = dict(next(row.config for row in rows() if row.name == "llama-3.1-8b"))
+
+
+def a_shard(path: Path, tensors: dict[str, Any]) -> None:
+    header = json.dumps({"__metadata__": {"format": "pt"}, **tensors}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA), "utf-8")
+    return tmp_path
+
+
+def test_a_config_alone_is_enough(directory: Path) -> None:
+    assert read_model(directory) == (LLAMA, None)
+
+
+def test_headers_are_summed_by_dtype(directory: Path) -> None:
+    a_shard(
+        directory / "model-1.safetensors",
+        {"a": {"dtype": "BF16", "shape": [4, 8]}, "b": {"dtype": "F8_E4M3", "shape": [16]}},
+    )
+    a_shard(directory / "model-2.safetensors", {"c": {"dtype": "BF16", "shape": []}})
+    _, summary = read_model(directory)
+
+    assert summary is not None
+    assert (summary.total_bytes, dict(summary.by_dtype)) == (33 * 2 + 16, {"BF16": 33, "F8_E4M3": 16})
+
+
+def test_the_index_tells_the_total_when_shards_are_elsewhere(directory: Path) -> None:
+    index = {"metadata": {"total_size": 16060522240}, "weight_map": {"a": "model-1.safetensors"}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+    _, summary = read_model(directory)
+
+    assert summary is not None and summary.total_bytes == 16060522240
+
+
+def test_an_incomplete_set_of_shards_is_not_taken_for_the_whole(directory: Path) -> None:
+    a_shard(directory / "model-1.safetensors", {"a": {"dtype": "BF16", "shape": [4]}})
+    index = {"metadata": {"total_size": 99}, "weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+    _, summary = read_model(directory)
+
+    assert summary is not None and summary.total_bytes == 99
+
+
+def test_a_consolidated_copy_is_not_counted_twice(directory: Path) -> None:
+    a_shard(directory / "model.safetensors", {"a": {"dtype": "BF16", "shape": [4]}})
+    a_shard(directory / "consolidated.safetensors", {"a": {"dtype": "BF16", "shape": [4]}})
+    _, summary = read_model(directory)
+
+    assert summary is not None and summary.total_bytes == 8
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff" * 8 + b"{", struct.pack("<Q", 4) + b"nope", struct.pack("<Q", 2) + b"[]"]
+)
+def test_a_broken_header_names_the_file(directory: Path, content: bytes) -> None:
+    (directory / "model.safetensors").write_bytes(content)
+
+    with pytest.raises(UnreadableModel, match=r"model\.safetensors"):
+        read_model(directory)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_a_missing_or_broken_config_names_the_file(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content, "utf-8")
+
+    with pytest.raises(UnreadableModel, match=r"config\.json"):
+        read_model(tmp_path)
+
+
+def test_the_table_has_a_line_for_each_profile_and_says_why_not() -> None:
+    known = accelerators()
+    text = report(Arguments(), LLAMA, None, [known["nvidia-l4"], known["nvidia-h200"], known["cpu"]])
+    lines = text.splitlines()
+
+    assert lines[0].split()[:2] == ["ACCELERATOR", "FITS"]
+    assert [line.split()[:2] for line in lines[1:4]] == [
+        ["nvidia-l4", "no"],
+        ["nvidia-h200", "yes"],
+        ["cpu", "unknown"],
+    ]
+    assert any(line.startswith("nvidia-l4: maxModelLen 131072 needs 16.0 GiB") for line in lines)
+
+
+def test_the_json_is_a_list_in_the_order_given() -> None:
+    known = accelerators()
+    data = json.loads(report(Arguments(), LLAMA, None, [known["nvidia-h200"], known["nvidia-l4"]], "json"))
+
+    assert [(entry["accelerator"], entry["fits"]) for entry in data] == [("nvidia-h200", True), ("nvidia-l4", False)]
+    assert data[1]["smallestTensorParallelSize"] == 2
