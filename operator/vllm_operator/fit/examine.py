@@ -35,6 +35,7 @@ class Finding:
     budget: Budget | None = None
     length: int | None = None
     longest: int | None = None
+    sure_longest: int = 0
     tight: str = ""
 
     @property
@@ -96,7 +97,11 @@ def _memory(
     found = replace(base, length=length, longest=longest, tight=_tight(budget, used, arguments))
     problem = _shortage(arguments, accelerator, found)
     doubt = used.spread + used.uncounted
-    if problem is None and doubt and plan.longest(max(available - doubt, 0), length) < length:
+    # With the length left to the engine, any length will do.
+    enough = 1 if asked is not None and asked < 0 else length
+    sure = plan.longest(max(available - doubt, 0), shape.longest)
+    found = replace(found, sure_longest=sure)
+    if problem is None and sure < enough:
         why = "the image encoder may take" if used.uncounted else f"is not measured on {accelerator.vendor}"
         unsure = f"it fits with less than {gib(doubt)} GiB to spare, which {why}"
         return replace(found, unsure=unsure)

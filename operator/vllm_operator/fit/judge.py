@@ -61,7 +61,7 @@ def _remedies(
 
     def longest(change: Mapping[str, object]) -> int:
         found = evaluate(replace(base, **{**change, "max_model_len": -1}))  # type: ignore[arg-type]
-        return min(found.longest or 0, shape.longest) if found.fits else 0
+        return found.sure_longest if found.fits else 0
 
     first: dict[str, object] = {} if base is arguments else {"max_model_len": base.max_model_len}
     still = evaluate(base).problem if first else problem
@@ -109,14 +109,14 @@ def _verdict(
     verdict = Verdict(
         accelerator=accelerator.name,
         fits=found.fits,
-        note=_note(shape, found),
+        note=_note(shape, found, accelerator),
         reason=found.problem.reason if found.problem is not None else None,
         message=message,
         remedies=tuple(text for text, _ in remedies),
         remedied=tuple(changed for _, changed in remedies),
         weights_bytes=found.weights.per_gpu if found.weights is not None else None,
         smallest_tensor_parallel_size=smallest,
-        max_model_len=found.length,
+        max_model_len=None if (arguments.max_model_len or 0) < 0 and not found.longest else found.length,
         budget=budget,
     )
     if budget is None or plan is None or found.length is None:
@@ -135,10 +135,12 @@ def _verdict(
     )
 
 
-def _note(shape: ModelShape, found: Finding) -> str:
+def _note(shape: ModelShape, found: Finding, accelerator: Accelerator) -> str:
     notes = [text for text in (found.unsure, found.tight) if text]
     if found.weights is not None and found.weights.assumed:
         notes.append(found.weights.assumed)
     if checkpoint_method(shape.quantization) == "gptq" and not found.unsure:
         notes.append("vLLM reads which layers are quantized from the safetensors headers")
+    if accelerator.vendor == "nvidia" and (accelerator.capability or 75) < 75:
+        notes.append("vLLM images built on CUDA 13 have no kernels below compute capability 7.5")
     return "; ".join([*notes, *shape.assumed])

@@ -11,6 +11,9 @@ MOST = 3
 WORTHWHILE = 256
 """No shorter maxModelLen is worth proposing."""
 
+A_NODE = 8
+"""GPUs in the usual largest node; beyond it pipeline stages cross the network better than tensor parallelism does."""
+
 Change = Mapping[str, object]
 
 
@@ -47,6 +50,8 @@ def _singles(situation: Situation) -> Iterator[Change]:
     arguments, smallest = situation.arguments, situation.smallest_tensor
     if smallest is not None and smallest != arguments.tensor_parallel_size:
         yield {"tensor_parallel_size": smallest}
+    if (smallest is None or smallest > A_NODE) and situation.accelerator.peers:
+        yield {"tensor_parallel_size": A_NODE, "pipeline_parallel_size": 2 * arguments.pipeline_parallel_size}
     if arguments.kv_cache_dtype in (None, "auto") and has_fp8_cache(situation.accelerator, situation.shape):
         yield {"kv_cache_dtype": "fp8"}
     if can_quantize(situation):
