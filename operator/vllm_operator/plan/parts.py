@@ -131,7 +131,7 @@ def _unused_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
         "retain": cache.retain is not None and not ours,
         "claimName": cache.claim_name is not None and cache.type != "ExistingClaim",
         "compileCache": cache.compile_cache is True and not pulled,
-        "accessModes": bool(cache.access_modes) and not (pulled or parts[0].source.scheme is Scheme.PVC),
+        "accessModes": bool(cache.access_modes) and not ours,
     }
     return [
         _invalid(

@@ -136,8 +136,11 @@ def _named_claim(plan: Plan) -> str | None:
 
 
 def _folder(part: Part, commit: str, tokenizer_commit: str | None) -> str:
-    key = [identity(part.request), commit, tokenizer_commit]
-    return hashed_name("", everyday_name(part.source), key)
+    """One folder for equal files: the commits count, not the names by which they were found."""
+    files = {key: value for key, value in identity(part.request).items() if key not in ("revision", "tokenizer")}
+    tokenizer = part.request.get("tokenizer")
+    source = tokenizer.get("source") if isinstance(tokenizer, Mapping) else None
+    return hashed_name("", everyday_name(part.source), [files, commit, source, tokenizer_commit])
 
 
 def _claim_key(plan: Plan, pulled: Sequence[_Pulled]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Manifests as they should be, one file for each example of the CRD."""

@@ -1,0 +1,139 @@
+"""The settings: what is built in, what a file changes, and errors that name the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vllm_operator.fit import accelerators
+from vllm_operator.settings import SettingsError, load
+
+
+def from_text(tmp_path: Path, text: str) -> Any:
+    path = tmp_path / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load(path)
+
+
+def error_of(tmp_path: Path, text: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        from_text(tmp_path, text)
+    return str(caught.value)
+
+
+def test_without_a_file_everything_has_a_value() -> None:
+    settings = load(None)
+
+    assert settings.default_accelerator == "nvidia"
+    assert settings.accelerators["nvidia"].resource_name == "nvidia.com/gpu"
+    assert settings.images.server["nvidia"].startswith("vllm/vllm-openai:v")
+
+
+def test_an_empty_file_is_the_built_in_settings(tmp_path: Path) -> None:
+    assert from_text(tmp_path, "") == load(None) == from_text(tmp_path, "{}")
+
+
+def test_every_accelerator_that_the_fit_knows_has_a_profile_of_the_same_vendor() -> None:
+    profiles = load(None).accelerators
+
+    assert {name: known.vendor for name, known in accelerators().items()}.items() <= {
+        name: profile.vendor for name, profile in profiles.items()
+    }.items()
+
+
+def test_a_cpu_asks_for_no_device() -> None:
+    assert load(None).accelerators["cpu"].resource_name is None
+
+
+def test_every_other_accelerator_asks_for_one() -> None:
+    profiles = load(None).accelerators
+
+    assert [name for name, profile in profiles.items() if profile.resource_name is None] == ["cpu"]
+
+
+def test_a_mig_slice_is_a_resource_of_its_own() -> None:
+    assert load(None).accelerators["nvidia-a100-80gb-mig-1g.10gb"].resource_name == "nvidia.com/mig-1g.10gb"
+
+
+def test_a_file_adds_an_accelerator_beside_the_built_in_ones(tmp_path: Path) -> None:
+    settings = from_text(tmp_path, "accelerators: {ours: {resourceName: example.com/npu, memory: 64Gi, vendor: npu}}")
+
+    assert settings.accelerators["ours"].memory == "64Gi"
+    assert "nvidia-l4" in settings.accelerators
+
+
+def test_a_file_changes_one_key_of_a_built_in_accelerator(tmp_path: Path) -> None:
+    settings = from_text(tmp_path, "accelerators: {nvidia-l4: {runtimeClassName: nvidia}}")
+
+    assert settings.accelerators["nvidia-l4"].runtime_class_name == "nvidia"
+    assert settings.accelerators["nvidia-l4"].node_selector == {"nvidia.com/gpu.product": "NVIDIA-L4"}
+
+
+def test_a_file_changes_one_image_and_keeps_the_others(tmp_path: Path) -> None:
+    settings = from_text(tmp_path, "images: {server: {nvidia: registry.example.com/vllm:1}}")
+
+    assert settings.images.server["nvidia"] == "registry.example.com/vllm:1"
+    assert settings.images.server["cpu"] == load(None).images.server["cpu"]
+    assert settings.images.weights == load(None).images.weights
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("polcy: {}", 'polcy: there is no such key; did you mean "policy"?'),
+        ("policy: {allowedImage: []}", 'policy.allowedImage: there is no such key; did you mean "allowedImages"?'),
+        (
+            "accelerators: {x: {resourcename: a}}",
+            'accelerators.x.resourcename: there is no such key; did you mean "resourceName"?',
+        ),
+        ("probes: {liveness: {periodSeconds: soon}}", "probes.liveness.periodSeconds: Input should be a valid integer"),
+        (
+            "defaults: {shutdownTimeoutSeconds: 0}",
+            "defaults.shutdownTimeoutSeconds: Input should be greater than or equal to 1",
+        ),
+        (
+            "defaultAccelerator: nvidia-l44",
+            'defaultAccelerator: there is no accelerator "nvidia-l44"; did you mean "nvidia-l4"?',
+        ),
+        ("hub: {endpoint: hub.example.com}", "hub.endpoint: String should match pattern"),
+        ("accelerators: [nvidia]", "accelerators: Input should be a valid dictionary"),
+        ("accelerators: {x: 3}", "accelerators.x: Input should be a valid dictionary"),
+        ("images: {server: [a]}", "images.server: Input should be a valid dictionary"),
+        ("images: a", "images: Input should be a valid dictionary"),
+        ("[1]", "the document is a list, not a mapping"),
+        ("a: [", "is no YAML"),
+        ("a: !!python/object:os.system {}", "is no YAML"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_key(tmp_path: Path, text: str, wanted: str) -> None:
+    message = error_of(tmp_path, text)
+
+    assert wanted in message
+    assert "settings.yaml" in message
+
+
+def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
+    message = error_of(tmp_path, "hubb: {}\npolicy: {x: 1}")
+
+    assert "hubb" in message
+    assert "policy.x" in message
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"absent\.yaml cannot be read"):
+        load(tmp_path / "absent.yaml")
+
+
+def test_dangerous_variables_are_not_in_the_safe_list() -> None:
+    from fnmatch import fnmatchcase
+
+    globs = load(None).policy.allowed_env
+    dangerous = (
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING VLLM_SERVER_DEV_MODE VLLM_PLUGINS VLLM_ALLOW_INSECURE_SERIALIZATION "
+        "LD_PRELOAD LD_LIBRARY_PATH PYTHONPATH PATH HF_ENDPOINT HF_TOKEN HF_HUB_OFFLINE VLLM_API_KEY VLLM_PORT HOME "
+        "HTTP_PROXY HTTPS_PROXY AWS_SECRET_ACCESS_KEY VLLM_LOGGING_CONFIG_PATH VLLM_MODEL_REDIRECT_PATH"
+    )
+
+    assert [name for name in dangerous.split() if any(fnmatchcase(name, glob) for glob in globs)] == []
