@@ -9,13 +9,14 @@ import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from tests.builders import a_model
+from tests.decide_facts import CONFIG, GIB, SETTINGS, START, Truth, an_answer, answers
 from vllm_operator.api import Status, VLLMModel
+from vllm_operator.decide import decide
 from vllm_operator.decide.annotations import REFRESH, TEMPLATE, WANTED
-from vllm_operator.decide.deciding import decide
 from vllm_operator.decide.manifests import ref_of
 from vllm_operator.decide.situation import look
 from vllm_operator.decide.types import (
@@ -28,66 +29,10 @@ from vllm_operator.decide.types import (
     Progress,
     Ref,
     Seen,
-    ServerAnswer,
 )
-from vllm_operator.diagnose import Failure, Reason, failure
+from vllm_operator.diagnose import Reason
 from vllm_operator.plan import Plan, plan_model
-from vllm_operator.settings import Settings, load
-
-SETTINGS = load(None)
-GIB = 1 << 30
-START = datetime(2026, 1, 1, tzinfo=UTC)
-CONFIG = {
-    "model_type": "qwen2",
-    "architectures": ["Qwen2ForCausalLM"],
-    "hidden_size": 896,
-    "intermediate_size": 4864,
-    "num_attention_heads": 14,
-    "num_hidden_layers": 24,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 32768,
-    "vocab_size": 151936,
-    "tie_word_embeddings": True,
-    "torch_dtype": "bfloat16",
-}
-
-
-def an_answer(commit: str = "a" * 40, **changes: object) -> dict[str, object]:
-    """What an inspection of half a billion parameters says."""
-    size = 988_097_824
-    return {
-        "version": 1,
-        "ok": True,
-        "source": "hf://demo/tiny",
-        "commit": commit,
-        "bytes": size,
-        "files": 8,
-        "largestFileBytes": size,
-        "format": "safetensors",
-        "config": CONFIG,
-        "weights": {"totalBytes": size, "parameters": {"BF16": 494_032_768}},
-        "hasTokenizer": True,
-        "hasChatTemplate": True,
-        "customCode": False,
-        "architectures": ["Qwen2ForCausalLM"],
-    } | changes
-
-
-def answers(**changes: Any) -> ServerAnswer:
-    """A server that works."""
-    return replace(ServerAnswer(True, ("tiny",), 4096, works=True), **changes)
-
-
-@dataclass
-class Truth:
-    """What is so outside of our objects: the hub, the nodes, the servers' health."""
-
-    commit: str = "a" * 40
-    inspection: Failure | None = None  # how the Job ends
-    download: Failure | None = None
-    crash: Failure | None = None  # every server ends with it
-    works: bool = True
-    custom_code: bool = False
+from vllm_operator.settings import Settings
 
 
 @dataclass
@@ -339,9 +284,8 @@ def _version(deployment: Mapping[str, Any]) -> str:
     return str(annotations[WANTED])
 
 
-def permanent(reason: Reason = Reason.InvalidArgument) -> Failure:
-    return failure(reason, "it cannot work", retry=False)
-
-
-def passing(reason: Reason = Reason.EngineDied) -> Failure:
-    return failure(reason, "it may work next time", retry=True)
+def a_serving_cluster(**spec: Any) -> Cluster:
+    """A model with that spec, served and at rest."""
+    cluster = Cluster(model=a_model(**spec))
+    cluster.settle()
+    return cluster

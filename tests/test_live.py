@@ -162,7 +162,9 @@ def test_an_item_of_our_last_apply_that_the_manifest_no_longer_names_is_drift():
 
 
 def test_a_key_that_the_server_filled_in_is_no_left_over():
-    port = {'k:{"containerPort":8000,"protocol":"TCP"}': {".": {}, "f:containerPort": {}, "f:name": {}, "f:protocol": {}}}
+    port = {
+        'k:{"containerPort":8000,"protocol":"TCP"}': {".": {}, "f:containerPort": {}, "f:name": {}, "f:protocol": {}}
+    }
     vllm = {'k:{"name":"vllm"}': {".": {}, "f:name": {}, "f:ports": port}}
     live = owned({"f:spec": {"f:template": {"f:spec": {"f:containers": vllm}}}})
 
@@ -183,7 +185,8 @@ def test_who_set_a_field_last_is_known():
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), [("1Gi", "1024Mi"), ("500m", "0.5"), (4, "4"), ("1e3", "1k"), ("2Ei", "2048Pi"), ("0.5Gi", "512Mi")]
+    ("one", "other"),
+    [("1Gi", "1024Mi"), ("500m", "0.5"), (4, "4"), ("1e3", "1k"), ("2Ei", "2048Pi"), ("0.5Gi", "512Mi")],
 )
 def test_equal_quantities_are_equal_however_they_are_written(one: object, other: object):
     assert quantity(one) == quantity(other) is not None

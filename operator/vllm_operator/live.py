@@ -69,6 +69,11 @@ def owns(live: Mapping[str, Any], *path: str, manager: str = FIELD_MANAGER) -> b
     return True
 
 
+def has_managers(live: Mapping[str, Any]) -> bool:
+    """Whether the object says who set which field; a copy may have been stripped of it."""
+    return bool((live.get("metadata") or {}).get("managedFields"))
+
+
 def quantity(value: object) -> Decimal | None:
     """A Kubernetes quantity ("500m", "16Gi", 4) as a number; None for what is none."""
     found = _NUMBER.fullmatch(str(value).strip())

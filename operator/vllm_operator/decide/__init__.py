@@ -1,4 +1,7 @@
-"""From what is wanted and what is seen to what is done: one decision, pure. `deciding` has the table of cases.
+"""From what is wanted and what is seen to what is done: one decision, pure. `deciding` has the table of cases."""
 
-Import `decide` from here; `types` is importable without the rest, so that those who look need not know how it is decided.
-"""
+from vllm_operator.decide.deciding import decide, refuse
+from vllm_operator.decide.finding import Fact
+from vllm_operator.decide.reasons import StateReason
+
+__all__ = ["Fact", "StateReason", "decide", "refuse"]

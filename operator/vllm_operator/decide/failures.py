@@ -65,7 +65,7 @@ def last_failure(here: Situation, findings: tuple[Finding, ...]) -> LastFailure 
     before = here.model.status.last_failure
     if before is None:
         return LastFailure(reason=Reason.ServerCrashed, stopped=True) if stopped else None
-    if here.model.status.observed_generation != here.model.metadata.generation and not stopped:
+    if here.spec_is_new and not stopped:
         return None
     return before.model_copy(update={"stopped": stopped})
 

@@ -21,15 +21,20 @@ LATE = 60.0  # seconds: nodes are not watched, and a larger one may have come
 
 def fit(here: Situation) -> Finding:
     """Done when the model fits, or nobody can tell, or the user wants to try, or this version runs already."""
-    verdict = _best([judge_on(here, name, profile) for name, profile in here.plan.profiles])
+    verdicts = [judge_on(here, name, profile) for name, profile in here.plan.profiles]
+    verdict = _best(verdicts)
     if verdict is None:
         return Finding(Outcome.DONE, facts=(_fact("Unknown", StateReason.FIT_UNKNOWN, _why_unknown(here)),))
     status = fit_status(verdict)
     if verdict.fits is None:
-        message = f"Nobody can tell beforehand: {verdict.note or 'a number is missing'}."
+        message = f"Nobody can tell beforehand: {verdict.note or 'a number is missing'}.{_but_not_on(verdicts)}"
         return Finding(Outcome.DONE, facts=(_fact("Unknown", StateReason.FIT_UNKNOWN, message),), fit=status)
     if verdict.fits:
-        return Finding(Outcome.DONE, facts=(_fact("True", StateReason.FITS, _numbers(verdict)),), fit=status)
+        return Finding(
+            Outcome.DONE,
+            facts=(_fact("True", StateReason.FITS, _numbers(verdict) + _but_not_on(verdicts)),),
+            fit=status,
+        )
     reason, message = verdict.reason or StateReason.FIT_UNKNOWN, _sentence(verdict.message)
     if here.annotations.get(IGNORE_FIT) == "true":
         fact = _fact("False", reason, f"{message} This is ignored, as the annotation {IGNORE_FIT} asks.")
@@ -58,17 +63,15 @@ def judge_on(here: Situation, name: str, profile: Profile) -> Verdict | None:
 
 
 def accelerator_of(name: str, profile: Profile, nodes: NodesSeen) -> Accelerator:
-    """What is known of the device: the profile's word first, then the nodes', then the tables by name."""
-    known = accelerators().get(name)
-    memory = quantity_bytes(profile.memory) if profile.memory else nodes.memory_bytes
+    """What is known of the device: the profile's word first, then the table by name, then the nodes' labels."""
+    known = accelerators().get(name) or Accelerator(name, None)
+    memory = quantity_bytes(profile.memory) if profile.memory else known.memory_bytes
     return Accelerator(
         name=name,
-        memory_bytes=memory if memory is not None or known is None else known.memory_bytes,
-        compute_capability=profile.compute_capability
-        or nodes.compute_capability
-        or (known.compute_capability if known else None),
+        memory_bytes=nodes.memory_bytes if memory is None else memory,
+        compute_capability=profile.compute_capability or known.compute_capability or nodes.compute_capability,
         vendor=profile.vendor,
-        peers=known.peers if known else True,
+        peers=known.peers,
     )
 
 
@@ -122,6 +125,11 @@ def _best(verdicts: list[Verdict | None]) -> Verdict | None:
         if found is not None:
             return found
     return None
+
+
+def _but_not_on(verdicts: list[Verdict | None]) -> str:
+    names = ", ".join(verdict.accelerator for verdict in verdicts if verdict is not None and verdict.fits is False)
+    return f" It does not fit on {names}, which the spec names, too." if names else ""
 
 
 def _why_unknown(here: Situation) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from vllm_operator.decide.annotations import STOPPED, TEMPLATE, WANTED
 from vllm_operator.decide.situation import Situation
 from vllm_operator.decide.types import Manifest, Ref
-from vllm_operator.live import differences, owns
+from vllm_operator.live import differences, has_managers, owns
 from vllm_operator.plan import ServerPlan
 from vllm_operator.render import render_part
 
@@ -69,7 +69,14 @@ def compact(value: object) -> str:
 
 
 def _pinned(here: Situation) -> Mapping[str, object] | None:
-    return here.deployment.template if here.deployed and here.deployment is not None else None
+    """The template that the live Deployment keeps; None where it is of another version, or not of our writing."""
+    live = here.deployment
+    if live is None or not here.deployed:
+        return None
+    path = ("metadata", "annotations", TEMPLATE)
+    # An annotation that somebody edited is no longer ours. Without managedFields nobody can tell.
+    forged = has_managers(live.live) and not owns(live.live, *path)
+    return None if forged else live.template
 
 
 def _marked(template: Mapping[str, Any], wanted: str) -> dict[str, Any]:

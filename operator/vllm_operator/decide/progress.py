@@ -43,8 +43,7 @@ def told(weights: WeightsStatus | None) -> str:
     done, total = _amounts(weights.bytes_done or 0, weights.bytes_total)
     parts = [f"{weights.percent} %", f"{done} of {total}"]
     if weights.bytes_per_second:
-        parts.append(f"{weights.bytes_per_second / _MIB:.2g} MiB/s" if weights.bytes_per_second < 99.5 * _MIB else
-                     f"{weights.bytes_per_second / _MIB:.0f} MiB/s")  # fmt: skip
+        parts.append(f"{_short(weights.bytes_per_second / _MIB)} MiB/s")
     if weights.eta_seconds is not None:
         parts.append(f"about {_duration(weights.eta_seconds)} left")
     return ", ".join(parts)
@@ -87,6 +86,10 @@ def _rounded(seconds: float) -> int:
     """Seconds in steps of 5, from two minutes on of 30, from ten minutes on of 60; never 0 while bytes are missing."""
     step = 5 if seconds < 120 else 30 if seconds < 600 else 60
     return max(ceil(seconds / step) * step, step)
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}" if value < 99.5 else str(two_digits(value))
 
 
 def _amounts(done: int, total: int) -> tuple[str, str]:

@@ -95,10 +95,9 @@ def _events(here: Situation, todo: tuple[Pending, ...], stop: bool, failure: Fai
         events.append(
             Event(EventType.WARNING, StateReason.SERVER_STOPPED, f"The server fails for good{why} and is stopped.")
         )
-    observed = here.model.status.observed_generation == here.model.metadata.generation
     for item in todo:
         # Right after a change of the spec differences are the change itself; at rest they are somebody's edit.
-        if observed and here.deployed and item.exists and not stop and not here.is_stopped:
+        if not here.spec_is_new and here.deployed and item.exists and not stop and not here.is_stopped:
             where = ", ".join(item.paths[:3]) + (" …" if len(item.paths) > 3 else "")
             message = f"{item.ref.kind} {item.ref.name} was changed by somebody else and is put back: {where}"
             events.append(Event(EventType.NORMAL, StateReason.RESTORED, message[:1024]))

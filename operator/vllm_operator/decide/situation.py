@@ -57,9 +57,9 @@ class Situation:
         return value is not None and value != self.model.status.refreshed
 
     @property
-    def retry_due(self) -> bool:
-        """Somebody changed something since a failure was final: the spec, or the refresh annotation."""
-        return self.refresh_due or self.model.status.observed_generation != self.model.metadata.generation
+    def spec_is_new(self) -> bool:
+        """No status was written about this spec yet."""
+        return self.model.status.observed_generation != self.model.metadata.generation
 
     @property
     def is_stopped(self) -> bool:

@@ -111,11 +111,16 @@ def _downloading(held: Finding, message: str) -> Finding:
 
 
 def _failed(here: Situation, held: Finding, job: JobPlan, seen: JobSeen, otherwise: str, unsaid: str) -> Finding:
-    if here.retry_due:
+    if _retry_is_due(here, job):
         return _again(held, job)
     reason = seen.failure.reason if seen.failure else otherwise
     message = f"{because(seen.failure) if seen.failure else unsaid} {_AGAIN}"
     return replace(_not_yet(held, Outcome.STUCK, reason, message), failure=seen.failure)
+
+
+def _retry_is_due(here: Situation, job: JobPlan) -> bool:
+    """Somebody changed something since. An inspection bears the refresh annotation in its name: a new value, a new Job."""
+    return here.spec_is_new or (here.refresh_due and job.action == "pull")
 
 
 def _again(held: Finding, job: JobPlan) -> Finding:
@@ -127,7 +132,7 @@ def _hindered(here: Situation, held: Finding, job: JobPlan, seen: JobSeen) -> Fi
     """A Job that has not ended, and whose pod cannot run or failed: Kubernetes goes on trying."""
     if seen.failure is None:
         return None
-    if here.retry_due:
+    if _retry_is_due(here, job):
         return _again(held, job)  # a Job cannot be changed, and what hinders it may be what was corrected
     found = _not_yet(held, outcome_of(seen.failure), seen.failure.reason, because(seen.failure))
     return replace(found, failure=seen.failure, look_again_after=SOON)
