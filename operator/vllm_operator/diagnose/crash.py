@@ -45,7 +45,7 @@ def _judge(seen: Evidence, exit_code: int | None) -> Failure:
     found = find(seen.text, context=seen.everything, exit_code=exit_code, weights=CAUSES)
     if found is not None:
         return found
-    if seen.engine_lost or not seen.root:
+    if seen.engine_lost or not (seen.root or seen.complaint):
         symptom = find(seen.text, weights=frozenset({"symptom"}))
         if symptom is not None:
             return _of_service(seen) if seen.ready else symptom
@@ -68,8 +68,8 @@ def _of_service(seen: Evidence) -> Failure:
 
 def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
     ended = "The server ended" if exit_code is None else f"The server ended with exit code {exit_code}"
-    if seen.root:
-        message = f"{ended}, for a reason no rule knows: {seen.root[:400]}"
+    if root := seen.root or seen.complaint:
+        message = f"{ended}, for a reason no rule knows: {root[:400]}"
     elif exit_code == 137:
         message = (
             f"{ended}: it was killed (SIGKILL), by the kernel for its memory or by the kubelet after its grace period."
@@ -80,9 +80,9 @@ def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
         message = f"{ended}: it was asked to stop (SIGTERM), and its log shows no error before that."
     else:
         message = f"{ended}, and its log shows no error."
-    return failure(Reason.ServerCrashed, message, excerpt=_from_root(seen) if seen.root else seen.tail)
+    return failure(Reason.ServerCrashed, message, excerpt=_from(seen, root) if root else seen.tail)
 
 
-def _from_root(seen: Evidence) -> str:
-    start = max(seen.text.find(seen.root), 0)
+def _from(seen: Evidence, root: str) -> str:
+    start = max(seen.text.find(root.split("\n")[0]), 0)
     return seen.text[start : start + 1024]

@@ -25,14 +25,14 @@ _ENGINE_LOST = re.compile(
     r"|MQLLMEngine is already dead|Engine process \S{0,20} ?(?:died|failed)|AsyncEngineDeadError|Background loop has errored"
 )
 FATAL = re.compile(
-    r"EngineCore failed to start|WorkerProc failed to start|EngineCore hit an exception|Engine core initialization failed"
+    r"EngineCore failed to start|WorkerProc failed to start|EngineCore hit an exception|WorkerProc hit an exception|Engine core initialization failed"
     r"|WorkerProc initialization failed|Engine process failed to start|encountered a fatal error"
     r"|Worker proc \S{1,60} died unexpectedly|[Ee]ngine core proc \S{1,60} died unexpectedly"
 )
 _WRAPPER = re.compile(
     r"Engine core initialization failed|WorkerProc initialization failed|Engine process failed to start|EngineDeadError"
     r"|EngineCore failed to start|WorkerProc failed to start|See (?:root cause|stack trace)|Executor failed|CancelledError"
-    r"|failed to start\.?$|encountered a fatal error|EngineGenerateError|AsyncEngineDeadError|Process (?:EngineCore|VllmWorker|SpawnProcess)"
+    r"|failed to start\.?$|hit an exception|encountered a fatal error|EngineGenerateError|AsyncEngineDeadError|Process (?:EngineCore|VllmWorker|SpawnProcess)"
     r"|BrokenPipeError|^EOFError|ConnectionResetError|leaked (?:semaphore|shared_memory)|died unexpectedly|TaskGroup|KeyError: '/(?:psm|mp)[_-]"
     r"|^(?:Exception in worker|Traceback|Invocation of|SystemExit|Worker failed with error)|output_handler failed|Shutting down|shutting down"
 )
@@ -41,6 +41,7 @@ EXCEPTION = re.compile(
     r"(?:Error|Exception|Interrupt|Exit|Exhausted|Warning|Timeout|Iteration|Forbidden|InvalidCxxCompiler)|(?:AssertionError|MemoryError))(?::|$| \()"
 )
 _FAILED = re.compile(FATAL.pattern + r"|Value error, |: error: ")
+_LOUD = re.compile(r"(?i)\berror\b|_ERROR|\bfatal\b|\bfailed\b|\babort")
 _FRAME = re.compile(r"^[\s|]{0,12}File \"[^\"]{1,300}\", line \d")
 _DEEP = re.compile(r" {4,}(?!\| )")
 """Source lines whose frame is not in the log (cut, or rotated away)."""
@@ -80,6 +81,8 @@ class Evidence:
     engine_lost: bool
     fatal: bool
     root: str
+    complaint: str
+    """The first line that sounds like an error, for logs without an exception."""
     tail: str
 
 
@@ -132,6 +135,7 @@ def _evidence(lines: Sequence[Line]) -> Evidence:
         engine_lost=lost,
         fatal=FATAL.search(text) is not None,
         root=_root(kept),
+        complaint=_complaint(kept),
         tail="\n".join(line.text for line in lines if line.text.strip() and not _NOISE.search(line.text))[-1024:],
     )
 
@@ -196,8 +200,18 @@ def _unique(lines: Iterable[Line]) -> list[Line]:
     return [line for line in lines if not (line.text in seen or seen.add(line.text))]  # type: ignore[func-returns-value]
 
 
+def _complaint(kept: Sequence[Line]) -> str:
+    return next((line.text.strip() for line in kept if _LOUD.search(line.text) and not _WRAPPER.search(line.text)), "")
+
+
 def _root(kept: Sequence[Line]) -> str:
     """The first exception that is no mere wrapper, the engine's before the API server's; "" when there is none."""
     raised = [line for line in kept if EXCEPTION.match(line.text) and not _WRAPPER.search(line.text)]
     first = next((line for line in raised if line.from_engine), raised[0] if raised else None)
-    return first.text.strip() if first else ""
+    if first is None:
+        return ""
+    text = first.text.strip()
+    if text.endswith(":") or "validation error" in text:  # the words themselves stand on the next line
+        after = kept[kept.index(first) + 1 :][:1]
+        text += "".join(f"\n{line.text.strip()}" for line in after)
+    return text

@@ -21,6 +21,10 @@ Weight = Literal["root", "consequence", "fallback", "symptom", "request"]
 Where = Literal["log", "image", "start", "mount", "create", "claim", "evict"]
 _WEIGHTS: Final = {"root": 0, "consequence": 1, "fallback": 2, "symptom": 3, "request": 4}
 _EXCERPT_LINES: Final = 3
+_TOKEN = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|.", re.DOTALL)
+"""Escapes, character classes and single characters."""
+_SPACE = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]| (?![?*+{])")
+"""Escapes and character classes (kept as they are), and spaces without a quantifier."""
 
 Many = Annotated[tuple[str, ...], BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)]
 
@@ -95,33 +99,45 @@ def _matchers(where: Where) -> tuple[Matcher, ...]:
 
 
 def _patterns(sources: Sequence[str]) -> tuple[Pattern, ...]:
-    return tuple(Pattern(longest_literal(source), re.compile(source)) for source in sources)
+    return tuple(Pattern(longest_literal(source), re.compile(_over_line_ends(source))) for source in sources)
+
+
+def _over_line_ends(source: str) -> str:
+    """The pattern with each plain space matching a line end, too: terminals and log viewers wrap long messages."""
+    return _SPACE.sub(lambda match: match[0] if match[0] != " " else r"\s{1,4}", source)
 
 
 def longest_literal(source: str) -> str:
     """The longest run of plain characters that any match of the pattern contains; "" when none is sure."""
-    if "(?i" in source:
+    tokens = _TOKEN.findall(source)
+    if "(?i" in source or _alternatives_outside_groups(tokens):
         return ""
-    runs, run, depth, skip = [], "", 0, 0
-    for index, char in enumerate(source):
-        if skip:
-            skip -= 1
-            continue
-        following = source[index + 1 : index + 2]
-        if depth == 0 and char == "|":
-            return ""
-        if char == "\\":
-            literal, skip = (following if following and not following.isalnum() else ""), 1
-            following = source[index + 2 : index + 3]
-        else:
-            literal = char if char not in "()[]{}.*+?^$|" else ""
-        depth += (char in "([{") - (char in ")]}")
+    runs, depth = [""], 0
+    for token, following in zip(tokens, [*tokens[1:], ""], strict=True):
+        depth += (token == "(") - (token == ")")
+        literal = _literal(token)
         if literal and depth == 0 and following not in ("?", "*", "{"):
-            run += literal
+            runs[-1] += literal
         else:
-            runs.append(run)
-            run = ""
-    return max([*runs, run], key=len)
+            runs.append("")
+        depth += (token == "{") - (token == "}")
+    return max(runs, key=len)
+
+
+def _alternatives_outside_groups(tokens: Sequence[str]) -> bool:
+    depth = 0
+    for token in tokens:
+        depth += (token == "(") - (token == ")")
+        if token == "|" and depth == 0:
+            return True
+    return False
+
+
+def _literal(token: str) -> str:
+    """The character a token stands for, or "" for a class, a space (it may be a line end) and what has a meaning."""
+    if len(token) == 2 and token[0] == "\\":
+        return "" if token[1].isalnum() else token[1]
+    return token if len(token) == 1 and token not in " ()[]{}.*+?^$|" else ""
 
 
 CAUSES: Final[frozenset[Weight]] = frozenset({"root", "consequence", "fallback"})
