@@ -33,7 +33,7 @@ _WRAPPER = re.compile(
     r"Engine core initialization failed|WorkerProc initialization failed|Engine process failed to start|EngineDeadError"
     r"|EngineCore failed to start|WorkerProc failed to start|See (?:root cause|stack trace)|Executor failed|CancelledError"
     r"|failed to start\.?$|hit an exception|encountered a fatal error|EngineGenerateError|AsyncEngineDeadError|Process (?:EngineCore|VllmWorker|SpawnProcess)"
-    r"|BrokenPipeError|^EOFError|ConnectionResetError|leaked (?:semaphore|shared_memory)|died unexpectedly|TaskGroup|KeyError: '/(?:psm|mp)[_-]"
+    r"|BrokenPipeError|^(?:EOFError|ConnectionResetError)|leaked (?:semaphore|shared_memory)|died unexpectedly|TaskGroup|KeyError: '/(?:psm|mp)[_-]"
     r"|^(?:Exception in worker|Traceback|Invocation of|SystemExit|Worker failed with error)|output_handler failed|Shutting down|shutting down"
 )
 EXCEPTION = re.compile(
