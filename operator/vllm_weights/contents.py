@@ -63,15 +63,8 @@ class Contents:
 def contents_of(request: Request, environment: Mapping[str, str]) -> Iterator[Contents]:
     """Opens the sources of a request for as long as the block runs. Raises WeightsError."""
     with ExitStack() as open_sources:
-        source, listing = _opened(
-            request, request.source, request.commit or request.revision, environment, open_sources
-        )
-        if request.commit and listing.commit != request.commit:
-            raise WeightsError(
-                Reason.SOURCE_CHANGED,
-                f"{request.source} is at {listing.commit[:12]} and no longer at {request.commit[:12]}.",
-                "Inspect it again: what was inspected is gone.",
-            )
+        wanted = _Wanted(request.source, request.revision, request.commit)
+        source, listing = _opened(request, wanted, environment, open_sources)
         indexed, index_bytes = _index(source, listing)
         wish = Wish(request.include, request.exclude, request.trust_remote_code, request.load_format)
         selection = select(listing.files, wish, indexed)
@@ -79,28 +72,42 @@ def contents_of(request: Request, environment: Mapping[str, str]) -> Iterator[Co
         yield Contents(source, listing.commit, listing, selection, index_bytes, tokenizer)
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    source: str
+    revision: str | None
+    commit: str | None
+
+
 def _opened(
-    request: Request, text: str, revision: str | None, environment: Mapping[str, str], open_sources: ExitStack
+    request: Request, wanted: _Wanted, environment: Mapping[str, str], open_sources: ExitStack
 ) -> tuple[Source, Listing]:
-    name = parse_source(text)
+    name = parse_source(wanted.source)
     source = open_source(name, environment, stall_seconds=request.stall_seconds, parallelism=request.parallelism)
     open_sources.callback(source.close)
-    listing = source.listing(revision or name.revision)
+    # Only a git commit can be asked for; elsewhere it is a hash of what was listed, to compare with.
+    pinned = wanted.commit if name.kind == "hf" else None
+    listing = source.listing(pinned or wanted.revision or name.revision)
+    if wanted.commit and listing.commit != wanted.commit:
+        raise WeightsError(
+            Reason.SOURCE_CHANGED,
+            f"{wanted.source} is at {listing.commit[:12]} and no longer at {wanted.commit[:12]}.",
+            "Inspect it again: what was inspected is gone.",
+        )
     check_paths(listing.files)
     return source, listing
 
 
 def _tokenizer(request: Request, environment: Mapping[str, str], open_sources: ExitStack) -> TokenizerContents | None:
-    wanted = request.tokenizer
-    if wanted is None:
+    asked = request.tokenizer
+    if asked is None:
         return None
-    revision = wanted.commit or wanted.revision
-    source, listing = _opened(request, wanted.source, revision, environment, open_sources)
+    wanted = _Wanted(asked.source, asked.revision, asked.commit)
+    source, listing = _opened(request, wanted, environment, open_sources)
     files = tokenizer_files(listing.files, request.trust_remote_code)
     if not files:
-        raise WeightsError(
-            Reason.NO_WEIGHTS, f"{wanted.source} holds no tokenizer.", "Name a repository with a tokenizer.json."
-        )
+        remedy = "Name a repository with a tokenizer.json."
+        raise WeightsError(Reason.NO_WEIGHTS, f"{asked.source} holds no tokenizer.", remedy)
     return TokenizerContents(source, listing.commit, files)
 
 

@@ -186,9 +186,8 @@ class Fetching:
     def _check(self, file: Incoming) -> None:
         file.has_been_checked = True
         with self._progress.no_bytes_expected(), disk_errors_named(self._folder):
-            right = file.is_right()
-            if right:
-                file.close()
+            if file.is_right():
+                file.keep()
                 self._verified(file.item)
                 self._progress.file_done()
                 return

@@ -56,6 +56,10 @@ class HuggingFace:
                 raise self._failure(response, commit, file)
             yield wire.body_of_range(response, file, start, end)
 
+    def checksum_is_none(self, file: RemoteFile) -> bool:
+        """Never: the hub's digests are of the content."""
+        return False
+
     def close(self) -> None:
         self._client.close()
 

@@ -63,6 +63,9 @@ class Source(Protocol):
     ) -> AbstractContextManager[Iterator[bytes | memoryview]]:
         """The bytes from `start` up to, not including, `end`, in pieces; may end early, never late."""
 
+    def checksum_is_none(self, file: RemoteFile) -> bool:
+        """Asked when a checksum does not match: whether what was listed is no checksum of the content after all."""
+
     def close(self) -> None:
         """Ends its connections; streams that still run fail."""
 

@@ -15,4 +15,10 @@ def open_source(name: Name, environment: Mapping[str, str], *, stall_seconds: fl
     silence = stall_seconds / 2
     if name.kind == "hf":
         return HuggingFace(name.repo, environment, silence_seconds=silence, parallelism=parallelism)
-    raise NotImplementedError(name.kind)
+    if name.kind == "modelscope":
+        from vllm_weights.modelscope import ModelScope
+
+        return ModelScope(name.repo, environment, silence_seconds=silence, parallelism=parallelism)
+    from vllm_weights.buckets import Bucket
+
+    return Bucket(name, environment, silence_seconds=silence)

@@ -68,7 +68,7 @@ def write_model(
     (folder / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
     (folder / "README.md").write_text("# A model")
     names = [f"model-{at + 1:05}-of-{shards:05}.safetensors" for at in range(shards)] if shards > 1 else []
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for at, name in enumerate(names or ["model.safetensors"]):
         tensors = {f"layers.{at}.weight": (dtype, [shard_bytes // DTYPE_BYTES[dtype]])}
         write_safetensors(folder / name, tensors, sparse=sparse, seed=at)

@@ -1,0 +1,175 @@
+"""S3 and Google Cloud Storage, by obstore: its own credential chains, signatures and endpoints, all from the environment.
+
+AWS_ACCESS_KEY_ID …, AWS_WEB_IDENTITY_TOKEN_FILE, AWS_ENDPOINT_URL, AWS_REGION, AWS_SKIP_SIGNATURE;
+GOOGLE_APPLICATION_CREDENTIALS, GOOGLE_BASE_URL, GOOGLE_SKIP_SIGNATURE, or the node's workload identity.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+import obstore
+from obstore import exceptions
+from obstore.store import GCSStore, S3Store
+
+from vllm_weights import wire
+from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.grammar import Name
+from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, ObjectMeta
+    from obstore.store import ClientConfig, RetryConfig
+
+PIECE_BYTES = 1 << 20
+LONGEST_TRANSFER = timedelta(days=2)
+"""Of one request; silence is what ends it. obstore's default of 30 s would cut large ranges on slow lines."""
+MD5 = re.compile(r"[0-9a-f]{32}")
+PLAIN_MD5_ENCRYPTIONS = ("", "AES256")
+"""Server-side encryptions under which S3's ETag still is the MD5 of the content."""
+BAD_CREDENTIALS = re.compile(
+    r"InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|TokenRefreshRequired|invalid_grant"
+)
+NO_CREDENTIALS = re.compile(r"InstanceCredential|TokenRequest|OpenCredentials|DecodeCredentials|CredentialProvider")
+"""obstore's words where nothing in its chain of credentials answers."""
+STATUS = re.compile(r"status(?: code)?: (\d{3})")
+
+
+class Bucket:
+    """A folder of a bucket that holds one model; a Source."""
+
+    def __init__(self, name: Name, environment: Mapping[str, str], *, silence_seconds: float) -> None:
+        self.where = f"{name.kind}://{name.bucket}" + (f"/{name.prefix}" if name.prefix else "")
+        self.kind = name.kind
+        options: ClientConfig = {
+            "connect_timeout": timedelta(seconds=min(wire.CONNECT_SECONDS, silence_seconds)),
+            "read_timeout": timedelta(seconds=silence_seconds),
+            "timeout": LONGEST_TRANSFER,
+            "allow_http": _endpoint(name, environment).startswith("http://"),
+        }
+        once: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=silence_seconds)}
+        prefix = name.prefix or None
+        self._store: S3Store | GCSStore
+        if name.kind == "s3":
+            self._store = S3Store(name.bucket, prefix=prefix, client_options=options, retry_config=once)
+        else:
+            self._store = GCSStore(name.bucket, prefix=prefix, client_options=options, retry_config=once)
+
+    def listing(self, revision: str | None) -> Listing:
+        """Every object under the prefix; the commit is a hash over names, sizes and ETags (a bucket has no revisions)."""
+        with self._errors_named():
+            found = [_file(meta) for page in obstore.list(self._store, chunk_size=1000) for meta in page]
+        files = tuple(sorted((file for file in found if file.path), key=lambda file: file.path))
+        if not files:
+            raise WeightsError(
+                Reason.REPO_NOT_FOUND,
+                f"{self.where} holds no objects.",
+                "Check bucket and prefix: the prefix is the folder with config.json in it.",
+            )
+        text = "".join(f"{file.path}\0{file.size}\0{file.version}\n" for file in files)
+        return Listing(hashlib.sha256(text.encode()).hexdigest()[:40], files)
+
+    @contextmanager
+    def stream(self, commit: str, file: RemoteFile, start: int, end: int) -> Iterator[Iterator[bytes | memoryview]]:
+        options: GetOptions = {"range": (start, end)}
+        if file.version:
+            options["if_match"] = file.version
+        with self._errors_named(file):
+            yield self._pieces(obstore.get(self._store, file.path, options=options))
+
+    def checksum_is_none(self, file: RemoteFile) -> bool:
+        """Whether S3 says that an object is encrypted such that its ETag is not the MD5 it looks like."""
+        try:
+            url = obstore.sign(self._store, "HEAD", file.path, timedelta(minutes=5))
+            answer = httpx2.head(url, timeout=10)
+        except (exceptions.BaseError, httpx2.HTTPError):
+            return False
+        header = "x-amz-server-side-encryption"
+        plain = answer.headers.get(header, "") in PLAIN_MD5_ENCRYPTIONS
+        return answer.status_code == 200 and not (plain and f"{header}-customer-algorithm" not in answer.headers)
+
+    def close(self) -> None:
+        """obstore ends its connections by itself."""
+
+    @staticmethod
+    def _pieces(result: obstore.GetResult) -> Iterator[bytes | memoryview]:
+        for piece in result.stream(min_chunk_size=PIECE_BYTES):
+            yield memoryview(piece)
+
+    @contextmanager
+    def _errors_named(self, file: RemoteFile | None = None) -> Iterator[None]:
+        try:
+            yield
+        except exceptions.PreconditionError as error:
+            assert file is not None
+            raise wire.source_changed(file, "the object was replaced") from error
+        except (FileNotFoundError, exceptions.NotFoundError) as error:
+            raise self._absent(file) from error
+        except (exceptions.BaseError, OSError, ValueError) as error:
+            raise self._failure(error) from error
+
+    def _absent(self, file: RemoteFile | None) -> WeightsError:
+        if file is not None:
+            return WeightsError(
+                Reason.FILE_NOT_FOUND, f"{self.where} has no {file.path} any more.", "Inspect the model again."
+            )
+        return WeightsError(Reason.REPO_NOT_FOUND, f"{self.where} does not exist.", "Check the name of the bucket.")
+
+    def _failure(self, error: Exception) -> WeightsError:
+        said = str(error)
+        short = " ".join(said.partition("Debug source")[0].split())[:300]
+        found = STATUS.search(said)
+        status = int(found[1]) if found else 0
+        if BAD_CREDENTIALS.search(said) or status == 401 or isinstance(error, exceptions.UnauthenticatedError):
+            return _bad_credentials(self.where, f"does not accept the credentials: {short}")
+        if status == 404:
+            return self._absent(None)
+        if status == 403 or isinstance(error, exceptions.PermissionDeniedError):
+            return WeightsError(
+                Reason.ACCESS_DENIED,
+                f"{self.where} may not be read with these credentials: {short}",
+                "Grant reading and listing of the prefix (s3:GetObject and s3:ListBucket; storage.objects.get and .list).",
+            )
+        if status == 429 or "SlowDown" in said:
+            remedy = "Wait, or lower the parallelism."
+            return WeightsError(Reason.RATE_LIMITED, f"{self.where} limits the rate of requests.", remedy)
+        if status == 0 and NO_CREDENTIALS.search(said):
+            return _bad_credentials(self.where, f"needs credentials, and none are given: {short}")
+        return self._unreachable(status, short)
+
+    def _unreachable(self, status: int, short: str) -> WeightsError:
+        if 300 <= status < 500 and status != 408:
+            remedy = "Check the endpoint and the region (AWS_REGION must be the bucket's own)."
+            return WeightsError(Reason.HUB_REFUSED, f"{self.where} answered HTTP {status}: {short}", remedy)
+        return WeightsError(
+            Reason.HUB_UNREACHABLE,
+            f"{self.where} cannot be reached or breaks off: {short}",
+            "Check the endpoint (AWS_ENDPOINT_URL, GOOGLE_BASE_URL), and that the namespace may reach it.",
+        )
+
+
+def _bad_credentials(where: str, how: str) -> WeightsError:
+    return WeightsError(
+        Reason.BAD_TOKEN,
+        f"{where} {how}",
+        "Put valid keys into the secret, correct the identity of the service account, or for a public bucket set "
+        "AWS_SKIP_SIGNATURE or GOOGLE_SKIP_SIGNATURE to true.",
+    )
+
+
+def _endpoint(name: Name, environment: Mapping[str, str]) -> str:
+    keys = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT") if name.kind == "s3" else ("GOOGLE_BASE_URL",)
+    return next((environment[key] for key in keys if environment.get(key)), "")
+
+
+def _file(meta: ObjectMeta | Mapping[str, Any]) -> RemoteFile:
+    tag = str(meta["e_tag"] or "")
+    plain = tag.strip('"')
+    digest = Digest(DigestKind.MD5, plain) if MD5.fullmatch(plain) else Digest(DigestKind.NONE)
+    return RemoteFile(str(meta["path"]), int(meta["size"]), digest, version=tag)

@@ -1,0 +1,89 @@
+"""A tiny HTTP server over a folder: what the fakes of Google Cloud Storage and ModelScope have in common."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+from tests.hub.sending import asked_span
+
+
+class Answer(Exception):
+    """What to answer instead: status and body."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body
+
+
+class FolderServer:
+    """A running fake over `root`; `fail_next` statuses are answered before anything else, one a request."""
+
+    handler: type[FolderHandler]
+
+    def __init__(self, root: Path, token: str | None = None) -> None:
+        self.root = root
+        self.token = token
+        self.fail_next: list[int] = []
+        self.asked: list[str] = []
+        bound = type("Bound", (self.handler,), {"fake": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), bound)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class FolderHandler(BaseHTTPRequestHandler):
+    fake: FolderServer
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def do_GET(self) -> None:
+        self.fake.asked.append(self.path)
+        try:
+            if self.fake.fail_next:
+                raise Answer(self.fake.fail_next.pop(0), b"busy")
+            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            if self.fake.token is not None and token != self.fake.token:
+                raise Answer(401 if token else 403, b"no")
+            self.answer()
+        except Answer as answer:
+            self.send(answer.status, answer.body)
+
+    do_HEAD = do_GET
+
+    def answer(self) -> None:
+        raise NotImplementedError
+
+    def send(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def send_file(self, path: Path, headers: Mapping[str, str]) -> None:
+        body = path.read_bytes()
+        asked = self.headers.get("Range")
+        span = asked_span(asked, len(body))
+        if span is None:
+            raise Answer(416, b"")
+        ranged = {"Content-Range": f"bytes {span.start}-{span.end - 1}/{len(body)}"} if asked else {}
+        self.send(206 if asked else 200, body[span.start : span.end], {**headers, **ranged})
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent."""
