@@ -67,7 +67,7 @@ async def test_a_long_list_is_read_page_by_page_and_names_its_kind() -> None:
     async with a_cluster() as (fake, cluster):
         for number in range(PAGE + 20):
             fake.put(a_vllmmodel(f"m{number}"))
-        found = await cluster.list(MODELS)
+        found = await cluster.all(MODELS)
 
     assert len({model["metadata"]["name"] for model in found}) == PAGE + 20
     assert fake.verbs()["GET"] == 2
@@ -78,16 +78,16 @@ async def test_a_list_is_selected_by_labels() -> None:
     async with a_cluster() as (fake, cluster):
         fake.put(a_job("a", labels={"x": "1"}))
         fake.put(a_job("b", labels={"x": "2"}))
-        found = await cluster.list(JOBS, "team", labels="x=2")
+        found = await cluster.all(JOBS, "team", labels="x=2")
 
     assert [job["metadata"]["name"] for job in found] == ["b"]
 
 
 async def test_an_optional_api_that_is_absent_is_asked_for_once() -> None:
     async with a_cluster() as (fake, cluster):
-        first = await cluster.list_if_served(SCALED_OBJECTS, "team")
-        second = await cluster.list_if_served(SCALED_OBJECTS, "team")
-        assert await cluster.list_if_served(AUTOSCALERS, "team") == []
+        first = await cluster.all_if_served(SCALED_OBJECTS, "team")
+        second = await cluster.all_if_served(SCALED_OBJECTS, "team")
+        assert await cluster.all_if_served(AUTOSCALERS, "team") == []
 
     assert (first, second, len(fake.audit)) == ([], [], 2)
 
@@ -263,7 +263,7 @@ async def test_each_refusal_has_its_type_and_the_servers_words(status: int, erro
         answer = {"kind": "Status", "message": "exceeded quota: gpus"}
         fake.faults.append(lambda request: web.json_response(answer, status=status, headers={"Retry-After": "7"}))
         with pytest.raises(error, match="exceeded quota") as caught:
-            await cluster.list(JOBS, "team")
+            await cluster.all(JOBS, "team")
 
     assert caught.value.retry_after == 7.0
 
@@ -281,7 +281,7 @@ async def test_no_server_at_all_is_busy() -> None:
         configuration.host = "http://127.0.0.1:1"
         async with Connection(configuration) as nowhere:
             with pytest.raises(Busy):
-                await Cluster(nowhere).list(CLAIMS, "team")
+                await Cluster(nowhere).all(CLAIMS, "team")
 
 
 async def test_requests_are_counted_by_verb_and_status() -> None:

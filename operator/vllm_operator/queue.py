@@ -120,7 +120,7 @@ class Schedule:
         entry = self._entries[key]
         entry.started_at, entry.gone = None, False
         entry.failures += 1
-        full = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(entry.failures - 1, 12))
+        full: float = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(entry.failures - 1, 12))
         delay = full * (0.5 + self.jitter.random() / 2)
         # An object that somebody rewrites all the time must not turn its errors into a storm of requests.
         entry.earliest = now + min(delay, EVENT_BACKOFF_SECONDS)

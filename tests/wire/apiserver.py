@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.wire.objects import Change, Object, Place, Rejected, Store, apply, matches, merge
+from tests.wire.objects import Change, Object, Place, Rejected, Store, apply, matches, merge, replace
 
 KINDS = {
     ("api/v1", "pods"): "Pod",
@@ -166,7 +166,7 @@ class Kubernetes:
             self.store.delete(place, body.get("preconditions") or {})
             return web.json_response({"kind": "Status", "status": "Success"})
         if request.method == "PUT":
-            changed = self.store.change(place, lambda live: (live.clear(), live.update(body))[1], body["metadata"])
+            changed = self.store.change(place, lambda live: replace(live, body), body["metadata"])
             return web.json_response(changed)
         if "apply-patch" not in request.headers["Content-Type"]:
             changed = self.store.change(place, lambda live: merge(live, body), body.get("metadata") or {})

@@ -173,6 +173,12 @@ def merge(live: Object, patch: Mapping[str, Any]) -> None:
             live[key] = copy.deepcopy(value)
 
 
+def replace(live: Object, body: Object) -> None:
+    """A PUT: the whole object is another."""
+    live.clear()
+    live.update(copy.deepcopy(body))
+
+
 def matches(body: Object, labels: str, fields: str) -> bool:
     """Whether an object is selected by equality selectors on its labels and fields."""
     own = body["metadata"].get("labels") or {}

@@ -58,7 +58,7 @@ async def _configuration() -> Any:
     """The client's configuration: the pod's service account, else the kubeconfig. Raises its ConfigException."""
     from kubernetes.aio import client, config
 
-    found: Any = client.Configuration()  # type: ignore[no-untyped-call]
+    found: Any = client.Configuration()
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         config.load_incluster_config(found)  # type: ignore[no-untyped-call]
     else:
@@ -70,10 +70,17 @@ async def _configuration() -> Any:
 class Connection:
     """Requests to one API server. Close it with `async with` or `close()`."""
 
-    def __init__(self, configuration: Any = None, *, count: Counter = lambda verb, status: None) -> None:
+    def __init__(
+        self,
+        configuration: Any = None,
+        *,
+        count: Counter = lambda verb, status: None,
+        before_write: Callable[[], None] = lambda: None,
+    ) -> None:
         self._given = configuration
         self._api: Any = None
         self._count = count
+        self._before_write = before_write
         self._logged_in_at = 0.0
         self._login = asyncio.Lock()
 
@@ -96,7 +103,7 @@ class Connection:
                 from kubernetes.aio import client
 
                 configuration = self._given if self._given is not None else await _configuration()
-                self._api = client.ApiClient(configuration)  # type: ignore[no-untyped-call]
+                self._api = client.ApiClient(configuration)
                 self._api.user_agent = "vllm-operator"
                 self._logged_in_at = time.monotonic()
             return self._api
@@ -116,6 +123,8 @@ class Connection:
         Raises Busy when there is no answer in time.
         """
         api = await self._client()
+        if request.method != "GET":
+            self._before_write()
         answer = await self._send(api, request)
         if answer.status == 401 and await self._login_again(api):
             answer = await self._send(await self._client(), request)

@@ -63,7 +63,7 @@ class Cluster:
         """The VLLMModel as it lives, or None."""
         return await self.get(MODELS, namespace, name)
 
-    async def list(
+    async def all(
         self, kind: tuple[str, str], namespace: str | None = None, *, labels: str = "", fields: str = "",
         metadata_only: bool = False,
     ) -> list[Json]:  # fmt: skip
@@ -87,12 +87,12 @@ class Cluster:
                 return found
             query["continue"] = token
 
-    async def list_if_served(self, kind: tuple[str, str], namespace: str) -> list[Json]:
-        """As `list`, for an API that a cluster may lack or that may be closed to the operator: then nothing."""
+    async def all_if_served(self, kind: tuple[str, str], namespace: str) -> list[Json]:
+        """As `all`, for an API that a cluster may lack or that may be closed to the operator: then nothing."""
         if self._absent.get(kind, float("-inf")) > self._clock():
             return []
         try:
-            return await self.list(kind, namespace)
+            return await self.all(kind, namespace)
         except (Gone, Forbidden):
             self._absent[kind] = self._clock() + ABSENT_FRESH_SECONDS
             return []
@@ -102,7 +102,7 @@ class Cluster:
         now = self._clock()
         if self._nodes is None or self._nodes[0] <= now:
             try:
-                found = tuple(await self.list(NODES, metadata_only=True))
+                found = tuple(await self.all(NODES, metadata_only=True))
             except Forbidden:
                 found = ()
             self._nodes = (now + NODES_FRESH_SECONDS, found)
@@ -110,7 +110,7 @@ class Cluster:
 
     async def events(self, namespace: str, uid: str) -> list[Json]:
         """The Events about one object."""
-        return await self.list(EVENTS, namespace, fields=f"involvedObject.uid={uid}")
+        return await self.all(EVENTS, namespace, fields=f"involvedObject.uid={uid}")
 
     async def log(self, namespace: str, pod: str, container: str, *, previous: bool = False) -> str:
         """The container's log: its end (64 KiB) and, when that is not all, its beginning. Empty when there is none."""

@@ -48,8 +48,8 @@ class Writer:
         self._connection = connection
         self._owner = owner
 
-    async def status(self, status: Json) -> None:
-        """Applies the whole status; fields and conditions that are no longer in it go away."""
+    async def status(self, status: Json) -> str:
+        """Applies the whole status; fields and conditions that are no longer in it go away. The version it made."""
         owner = self._owner
         body = {
             "apiVersion": API_VERSION,
@@ -57,7 +57,8 @@ class Writer:
             "metadata": {"name": owner.name, "namespace": owner.namespace, "uid": owner.uid},
             "status": status,
         }
-        await self._apply(path_of(MODELS, owner.namespace, owner.name, "status"), body, FIELD_MANAGER)
+        live = await self._apply(path_of(MODELS, owner.namespace, owner.name, "status"), body, FIELD_MANAGER)
+        return str(live["metadata"]["resourceVersion"])
 
     async def create(self, manifest: Json) -> Json | None:
         """The object as created; None when there is one of that name already."""
@@ -147,9 +148,10 @@ class Writer:
             "metadata": {"name": ref.name, "namespace": self._owner.namespace, "uid": uid, **metadata},
         }
 
-    async def _apply(self, path: str, body: Json, manager: str) -> None:
+    async def _apply(self, path: str, body: Json, manager: str) -> Json:
         query = {"fieldManager": manager, "force": "true"}
-        await self._connection.call(Request("PATCH", path, query, body, content_type=APPLY))
+        live: Json = await self._connection.call(Request("PATCH", path, query, body, content_type=APPLY))
+        return live
 
     async def _patch(self, path: str, body: Json) -> None:
         await self._connection.call(Request("PATCH", path, {"fieldManager": FIELD_MANAGER}, body, content_type=MERGE))

@@ -45,9 +45,9 @@ class Prober:
         self.reach = reach
         self._known: dict[str, _Known] = {}
 
-    def forget_all_but(self, living: frozenset[str], uids: frozenset[str]) -> None:
-        """Drops what is remembered of these pods, but for the living ones."""
-        for uid in uids - living:
+    def forget(self, uids: frozenset[str]) -> None:
+        """Drops what is remembered of pods that are gone."""
+        for uid in uids:
             self._known.pop(uid, None)
 
     async def ask(self, target: Target, uid: str, restarts: int, question: Question) -> ServerAnswer:
@@ -121,8 +121,8 @@ class Prober:
 
 def _requests(model: str, question: Question) -> Iterator[tuple[str, dict[str, Any]]]:
     """The requests to try, the likeliest first. Which routes exist depends on what the model can do."""
-    completion = {"model": model, "prompt": "Hi", "max_tokens": 1, "temperature": 0}
-    embedding = {"model": model, "input": "Hi"}
+    completion: dict[str, Any] = {"model": model, "prompt": "Hi", "max_tokens": 1, "temperature": 0}
+    embedding: dict[str, Any] = {"model": model, "input": "Hi"}
     if question.key_required:
         bodies = [embedding] if question.runner == "pooling" else [completion, embedding]
         yield from (("/invocations", body) for body in bodies)

@@ -1,0 +1,112 @@
+"""Carrying a decision out, write by write, so that an end between any two of them is healed by the next look.
+
+The decision's fields come in their order but for the deletions, which come before the status: the status says that a
+change was seen (observedGeneration), and a failed Job is only deleted while it does not. And a refused write is told in
+the status.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from vllm_operator.api import ConditionType, Status, VLLMModel
+from vllm_operator.cluster import ApiError, Cluster, Conflict, Forbidden, Owner, Refused, Writer
+from vllm_operator.cluster.kinds import Json, kind_of, ref_of
+from vllm_operator.decide.deciding import refuse
+from vllm_operator.decide.finding import Fact
+from vllm_operator.decide.types import Decision, Ref
+from vllm_operator.diagnose import Reason, failure
+from vllm_operator.diagnose.rules import find
+from vllm_operator.events import Recorder
+from vllm_operator.observe import Look
+from vllm_operator.observe.reading import is_ours, metadata_of
+
+_SUMMARY = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED)
+
+
+class CarryingOut:
+    """One decision about one model. `status_version` is the version that our write of the status made, if any."""
+
+    def __init__(self, cluster: Cluster, recorder: Recorder, model: VLLMModel, look: Look) -> None:
+        metadata = model.metadata
+        self._cluster = cluster
+        self._recorder = recorder
+        self._model = model
+        self._owner = Owner(metadata.namespace, metadata.name, metadata.uid)
+        self._writer = Writer(cluster.connection, self._owner)
+        self._versions = dict(look.versions)
+        self.status_version = ""
+
+    async def do(self, decision: Decision, *, refused_before: bool = False) -> None:
+        """Raises ApiError; a write that the server does not allow is told in the status first.
+
+        Where the last try was refused the status waits for this one's outcome, lest it says two things in turn.
+        """
+        for ref in decision.delete:
+            await self._writer.delete(ref, self._uid(ref))
+        if not refused_before:
+            await self._tell(decision.status)
+        try:
+            await self._write(decision)
+        except (Forbidden, Refused) as error:
+            assert decision.decided_at is not None
+            await self._tell(told_refusal(self._model, decision.status, error, decision.decided_at))
+            raise
+        await self._tell(decision.status)
+        for event in decision.events:
+            await self._recorder.tell(self._owner, event)
+
+    async def _tell(self, status: Status) -> None:
+        """Writes the status, but only one that says something new."""
+        if status != self._model.status:
+            self.status_version = await self._writer.status(status.as_json())
+            self._model = self._model.model_copy(update={"status": status})
+
+    async def _write(self, decision: Decision) -> None:
+        for manifest in decision.create:
+            await self._create(manifest)
+        for ref in decision.own:
+            await self._writer.own(ref, await self._uid_of_shared(ref))
+        for ref, values in decision.annotate.items():
+            await self._writer.annotate(ref, values, self._uid(ref))
+        for manifest in decision.apply:
+            await self._writer.apply(manifest, self._versions.get(ref_of(manifest), ("", ""))[0])
+        for ref in decision.release:
+            await self._writer.release(ref)
+
+    async def _create(self, manifest: Json) -> None:
+        made = await self._writer.create(manifest)
+        if made is not None:
+            self._versions[ref_of(manifest)] = (str(metadata_of(made)["uid"]), "")
+
+    def _uid(self, ref: Ref) -> str:
+        if ref not in self._versions:
+            raise Conflict(0, f"{ref.kind} {ref.name} was not seen")
+        return self._versions[ref][0]
+
+    async def _uid_of_shared(self, ref: Ref) -> str:
+        """Of an object that was seen, made, or made by somebody else in this very moment."""
+        if ref in self._versions:
+            return self._versions[ref][0]
+        live = await self._cluster.get(kind_of(ref), self._owner.namespace, ref.name)
+        if live is None or not is_ours(live):
+            raise Conflict(0, f"{ref.kind} {ref.name} came and went")
+        return str(metadata_of(live)["uid"])
+
+
+def told_refusal(model: VLLMModel, status: Status, error: ApiError, now: datetime) -> Status:
+    """The status with the API server's refusal (a quota, an admission policy, missing rights) as what hinders it."""
+    found = find(error.message, "create") or failure(
+        Reason.PodRejected, f"The API server refuses an object of the model: {error.message}"
+    )
+    message = f"{found.message} {found.remedy}"
+    kept = tuple(
+        Fact(ConditionType(c.type), c.status, c.reason, c.message) for c in status.conditions if c.type not in _SUMMARY
+    )
+    facts = (
+        *kept,
+        Fact(ConditionType.READY, "False", found.reason, message),
+        Fact(ConditionType.RECONCILING, "True", found.reason, message),
+    )
+    told = refuse(model.status, status.observed_generation, facts, now)
+    return status.model_copy(update={"conditions": told.conditions})

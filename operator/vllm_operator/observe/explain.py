@@ -1,0 +1,104 @@
+"""Why a pod fails. Its log and events are read only when its status calls for them, and not more often than needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from vllm_operator.cluster import ApiError, Cluster
+from vllm_operator.cluster.kinds import Json
+from vllm_operator.diagnose import Failure, look_at_pod
+from vllm_operator.observe.reading import condition_is_true, is_deleting, metadata_of
+
+AGAIN_SECONDS = 15.0  # a starting server's log is read this often: an engine can fail for good and not end
+
+
+@dataclass(frozen=True, slots=True)
+class _Explained:
+    version: str
+    at: float
+    failure: Failure | None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Explainer:
+    """Remembers each pod's explanation until the pod changes, and for a quarter of a minute at most."""
+
+    def __init__(
+        self, cluster: Cluster, *, clock: Callable[[], float] = time.monotonic, now: Callable[[], datetime] = _now
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._now = now
+        self._known: dict[str, _Explained] = {}
+
+    def forget(self, uids: frozenset[str]) -> None:
+        """Drops what is remembered of pods that are gone."""
+        for uid in uids:
+            self._known.pop(uid, None)
+
+    async def explain(self, pod: Json, siblings: Sequence[Json] = ()) -> Failure | None:
+        """Why the pod fails; None while it works or waits as pods do. Raises ApiError only when the server is busy."""
+        if is_deleting(pod) or condition_is_true(pod, "Ready"):
+            return None
+        metadata = metadata_of(pod)
+        uid, version, at = str(metadata.get("uid")), str(metadata.get("resourceVersion")), self._clock()
+        known = self._known.get(uid)
+        if known is not None and known.version == version and at - known.at < AGAIN_SECONDS:
+            return known.failure
+        failure = await self._look(pod, siblings)
+        self._known[uid] = _Explained(version, at, failure)
+        return failure
+
+    async def _look(self, pod: Json, siblings: Sequence[Json]) -> Failure | None:
+        statuses = _statuses(pod)
+        events = await self._events(pod) if _calls_for_events(pod, statuses) else []
+        log = previous = None
+        status = next((status for status in statuses if _has_run(status)), None)
+        if status is not None:
+            state = status.get("state") or {}
+            if "running" in state or "terminated" in state:
+                log = await self._log(pod, status, previous=False)
+            if "running" not in state and (status.get("lastState") or {}).get("terminated"):
+                previous = await self._log(pod, status, previous=True)
+        return look_at_pod(pod, events, log, previous, self._now(), siblings=siblings)
+
+    async def _events(self, pod: Json) -> list[Json]:
+        metadata = metadata_of(pod)
+        return await self._cluster.events(str(metadata["namespace"]), str(metadata["uid"]))
+
+    async def _log(self, pod: Json, status: Json, *, previous: bool) -> str | None:
+        metadata = metadata_of(pod)
+        try:
+            return await self._cluster.log(
+                str(metadata["namespace"]), str(metadata["name"]), str(status["name"]), previous=previous
+            )
+        except ApiError:
+            return None  # the kubelet may be away; the status still says something
+
+
+def _statuses(pod: Json) -> list[Json]:
+    """The containers' statuses, init containers first, as they run."""
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def _has_run(status: Json) -> bool:
+    """Whether a container that is not done well has a log to read."""
+    state = status.get("state") or {}
+    ended = (state.get("terminated") or {}).get("exitCode")
+    if "terminated" in state:
+        return ended != 0 or not status.get("ready")
+    return "running" in state or bool((status.get("lastState") or {}).get("terminated"))
+
+
+def _calls_for_events(pod: Json, statuses: list[Json]) -> bool:
+    """Not placed, not started, or restarted: only the events say why (a volume, a probe, an eviction)."""
+    if (pod.get("status") or {}).get("phase") != "Running":
+        return True
+    return any((status.get("restartCount") or 0) > 0 or "waiting" in (status.get("state") or {}) for status in statuses)

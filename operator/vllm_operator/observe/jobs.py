@@ -1,0 +1,116 @@
+"""What became of a Job of the weights program, from the Job and, when need be, its pods."""
+
+from __future__ import annotations
+
+from vllm_operator.cluster import Cluster
+from vllm_operator.cluster.kinds import JOBS, PODS, Json
+from vllm_operator.decide.annotations import RESULT
+from vllm_operator.decide.types import JobSeen, JobState, Progress
+from vllm_operator.diagnose import Failure, Reason, failure, look_at_job
+from vllm_operator.observe.explain import Explainer
+from vllm_operator.observe.reading import (
+    annotation,
+    condition_is_true,
+    container_state,
+    count,
+    is_deleting,
+    is_owned,
+    metadata_of,
+    newest,
+    parsed,
+)
+from vllm_operator.plan import JobPlan
+from vllm_operator.probe import Reach, Target
+
+JOB_NAME = "batch.kubernetes.io/job-name"
+
+
+class JobLooker:
+    """Looks at Jobs; pods are listed only of a Job that runs, has failed, or has an answer that is not kept yet."""
+
+    def __init__(self, cluster: Cluster, explainer: Explainer, reach: Reach) -> None:
+        self._cluster = cluster
+        self._explainer = explainer
+        self._reach = reach
+
+    async def look(self, plan: JobPlan, uid: str) -> tuple[JobSeen, Json | None]:
+        """The Job as it is seen by the model with that uid, and the live object."""
+        job = await self._cluster.get(JOBS, plan.namespace, plan.name)
+        if job is None:
+            return JobSeen(), None
+        state = _state(job)
+        kept = parsed(annotation(job, RESULT))
+        answer, why, progress = kept, None, None
+        if state is JobState.RUNNING or state is JobState.FAILED or (plan.action == "inspect" and kept is None):
+            pods = await self._cluster.all(PODS, plan.namespace, labels=f"{JOB_NAME}={plan.name}")
+            if state is JobState.SUCCEEDED:
+                answer, why = _answer(pods)
+            else:
+                why = await self._why(job, pods, state)
+            if state is JobState.RUNNING and plan.action == "pull":
+                progress = await self._progress(plan, pods)
+        seen = JobSeen(
+            state=state,
+            answer=answer,
+            answer_is_kept=kept is not None,
+            failure=why,
+            progress=progress,
+            tries=count(job, "status", "failed"),
+            owned=is_owned(job, uid),
+            deleting=is_deleting(job),
+        )
+        return seen, job
+
+    async def _why(self, job: Json, pods: list[Json], state: JobState) -> Failure | None:
+        """Why it failed, or what hinders it."""
+        pod = newest([pod for pod in pods if not is_deleting(pod)] if state is JobState.RUNNING else pods)
+        if pod is not None:
+            found = await self._explainer.explain(pod)
+            if found is not None or state is JobState.RUNNING:
+                return found
+        # A Job that quota or Pod Security keeps from making its pod says so in its Events alone.
+        events: list[Json] = []
+        if state is JobState.RUNNING and not count(job, "status", "active"):
+            metadata = metadata_of(job)
+            events = await self._cluster.events(str(metadata["namespace"]), str(metadata["uid"]))
+        return look_at_job(job, events)
+
+    async def _progress(self, plan: JobPlan, pods: list[Json]) -> Progress | None:
+        pod = newest([pod for pod in pods if "running" in (container_state(pod).get("state") or {})])
+        if pod is None:
+            return None
+        address = str((pod.get("status") or {}).get("podIP") or "")
+        target = Target(plan.namespace, str(metadata_of(pod)["name"]), address, plan.progress_port)
+        said = (await self._reach.ask(target, "/progress")).json()
+        return _progress_of(said)
+
+
+def _state(job: Json) -> JobState:
+    """A Job has two ends; FailureTarget is the failure that is certain and not yet announced."""
+    if condition_is_true(job, "Complete", "SuccessCriteriaMet"):
+        return JobState.SUCCEEDED
+    if condition_is_true(job, "Failed", "FailureTarget"):
+        return JobState.FAILED
+    return JobState.RUNNING
+
+
+def _answer(pods: list[Json]) -> tuple[Json | None, Failure | None]:
+    """What the inspection's pod left as its last word: an answer, or a failure; neither when the pod is gone."""
+    done = newest([pod for pod in pods if (pod.get("status") or {}).get("phase") == "Succeeded"])
+    if done is None:
+        return None, None
+    ended = (container_state(done).get("state") or {}).get("terminated") or {}
+    answer = parsed(str(ended.get("message") or ""))
+    if answer is not None and answer.get("ok") is True:
+        return answer, None
+    message = "The inspection ended well, and its answer cannot be read."
+    return None, failure(Reason.DownloadFailed, message, excerpt=str(ended.get("message") or ""), retry=False)
+
+
+def _progress_of(said: object) -> Progress | None:
+    if not isinstance(said, dict):
+        return None
+    done, total, speed = (said.get(key) for key in ("bytesDone", "bytesTotal", "bytesPerSecond"))
+    if not isinstance(done, int) or not isinstance(total, int):
+        return None
+    return Progress(done, total, float(speed) if isinstance(speed, int | float) else 0.0)

@@ -1,0 +1,188 @@
+"""One look at everything there is of a model: a handful of live reads, then only what those call for.
+
+At rest a look costs no request at all: the servers are asked what they were asked before, and only another answer, an
+event or the resync leads to a full look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from vllm_operator.api import VLLMModel, quantity_bytes
+from vllm_operator.cluster import Cluster
+from vllm_operator.cluster.kinds import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, PODS, SERVICES, Json
+from vllm_operator.decide.situation import Situation, look
+from vllm_operator.decide.types import ClaimSeen, JobSeen, NodesSeen, Ref, Seen
+from vllm_operator.diagnose import look_at_claim
+from vllm_operator.observe.explain import Explainer
+from vllm_operator.observe.inventory import Inventory, is_autoscaled, missing_references, planned_refs, stale_refs
+from vllm_operator.observe.jobs import JobLooker
+from vllm_operator.observe.nodes import are_needed, nodes_seen
+from vllm_operator.observe.reading import is_deleting, is_owned, metadata_of
+from vllm_operator.observe.servers import Asked, deployment_seen, look_at_servers, same_answers, server_pods
+from vllm_operator.plan import Plan, WeightsPlan
+from vllm_operator.plan.labels import MODEL_LABEL, model_selector
+from vllm_operator.plan.names import service_name, short_name
+from vllm_operator.plan.server import served_models
+from vllm_operator.probe import Prober
+
+LEFTOVERS_SECONDS = 600.0  # leftovers are looked for when the plan changes, and this often
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen, and what is needed to act on it and to look again."""
+
+    seen: Seen
+    versions: Mapping[Ref, tuple[str, str]]  # uid and resourceVersion of what was seen
+    asked: tuple[Asked, ...]
+    pods: frozenset[str]  # uids
+    followed: frozenset[tuple[str, str]]  # (kind, name) of shared objects whose events concern the model
+    planned: frozenset[tuple[str, str]] | None
+    tidy_since: float | None  # when leftovers were last looked for, and none were there
+
+
+class Observer:
+    """Looks at models. `clock` is monotonic."""
+
+    def __init__(
+        self, cluster: Cluster, prober: Prober, *, explainer: Explainer, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._cluster = cluster
+        self._prober = prober
+        self._explainer = explainer
+        self._clock = clock
+        self._jobs = JobLooker(cluster, explainer, prober.reach)
+
+    async def look(self, model: VLLMModel, plan: Plan, before: Look | None) -> Look:
+        """A full look. Raises ApiError when the API server does not answer."""
+        metadata = model.metadata
+        names = Inventory(metadata.uid)
+        (inspect, job), deployment, _, pods, autoscaled, nodes = await asyncio.gather(
+            self._inspect(plan, metadata.uid),
+            self._own(names, DEPLOYMENTS, metadata.namespace, short_name(metadata.name)),
+            self._own(names, SERVICES, metadata.namespace, service_name(metadata.name)),
+            self._pods(model),
+            is_autoscaled(self._cluster, metadata.namespace, short_name(metadata.name)),
+            self._nodes(plan),
+        )
+        names.add_shared(job)
+        begun = Seen(inspect=inspect, deployment=deployment_seen(deployment) if deployment else None, nodes=nodes)
+        here = look(model, plan, begun)
+        (pull, claim), _, missing, (seen_pods, asked) = await asyncio.gather(
+            self._weights(here, names),
+            self._chat_template(here, names),
+            missing_references(self._cluster, plan, _named_claims(here.weights)),
+            look_at_servers(pods, served_models(plan), model.spec.runner, self._explainer, self._prober),
+        )
+        planned = planned_refs(here)
+        stale, tidy_since = await self._stale(model, planned, before)
+        seen = Seen(
+            inspect=inspect,
+            claim=claim,
+            pull=pull,
+            deployment=begun.deployment,
+            live=dict(names.own),
+            strangers=tuple(names.strangers),
+            pods=seen_pods,
+            nodes=nodes,
+            stale=tuple(stale),
+            autoscaled=autoscaled,
+            missing=missing,
+        )
+        uids = frozenset(str(metadata_of(pod).get("uid")) for pod in pods)
+        self._forget_pods(before, uids)
+        return Look(seen, {**stale, **names.versions()}, asked, uids, _followed(here), planned, tidy_since)
+
+    async def is_unchanged(self, before: Look) -> bool:
+        """Asks the servers again, and nobody else: True when all of them say what they said before."""
+        return await same_answers(before.asked, self._prober)
+
+    def forget(self, before: Look | None) -> None:
+        """The model is gone."""
+        self._forget_pods(before, frozenset())
+
+    def _forget_pods(self, before: Look | None, living: frozenset[str]) -> None:
+        gone = (before.pods if before is not None else frozenset()) - living
+        self._prober.forget(gone)
+        self._explainer.forget(gone)
+
+    async def _inspect(self, plan: Plan, uid: str) -> tuple[JobSeen, Json | None]:
+        return await self._jobs.look(plan.inspect, uid) if plan.inspect is not None else (JobSeen(), None)
+
+    async def _own(self, names: Inventory, kind: tuple[str, str], namespace: str, name: str) -> Json | None:
+        return names.add_own(await self._cluster.get(kind, namespace, name))
+
+    async def _pods(self, model: VLLMModel) -> list[Json]:
+        label = model_selector(model.metadata)[MODEL_LABEL]
+        return server_pods(await self._cluster.all(PODS, model.metadata.namespace, labels=f"{MODEL_LABEL}={label}"))
+
+    async def _nodes(self, plan: Plan) -> NodesSeen:
+        if plan.inspect is None or not are_needed(profile for _, profile in plan.profiles):
+            return NodesSeen()
+        return nodes_seen(await self._cluster.nodes(), plan)
+
+    async def _weights(self, here: Situation, names: Inventory) -> tuple[JobSeen, ClaimSeen | None]:
+        if here.weights is None or here.weights.pull is None:
+            return JobSeen(), None
+        (pull, job), claim = await asyncio.gather(
+            self._jobs.look(here.weights.pull, here.model.metadata.uid), self._claim(here, here.weights, names)
+        )
+        names.add_shared(job)
+        return pull, claim
+
+    async def _claim(self, here: Situation, weights: WeightsPlan, names: Inventory) -> ClaimSeen | None:
+        if weights.claim_name is None:
+            return None
+        metadata = here.model.metadata
+        live = await self._cluster.get(CLAIMS, metadata.namespace, weights.claim_name)
+        if weights.claim is not None:  # else it is the user's own, which has no label of ours
+            live = names.add_shared(live)
+        if live is None:
+            return None
+        status = live.get("status") or {}
+        capacity = (status.get("capacity") or {}).get("storage")
+        bound = status.get("phase") == "Bound"
+        events = [] if bound else await self._cluster.events(metadata.namespace, str(metadata_of(live)["uid"]))
+        return ClaimSeen(
+            phase=str(status.get("phase") or "Pending"),
+            capacity_bytes=quantity_bytes(str(capacity)) if capacity else None,
+            failure=look_at_claim(live, events),
+            owned=is_owned(live, metadata.uid),
+            deleting=is_deleting(live),
+        )
+
+    async def _chat_template(self, here: Situation, names: Inventory) -> None:
+        if here.server is not None and here.server.chat_template is not None:
+            template = here.server.chat_template
+            await self._own(names, CONFIG_MAPS, template.namespace, template.name)
+
+    async def _stale(
+        self, model: VLLMModel, planned: frozenset[tuple[str, str]] | None, before: Look | None
+    ) -> tuple[dict[Ref, tuple[str, str]], float | None]:
+        """Leftovers, and since when there are none. They come about only when the plan changes."""
+        if planned is None:
+            return {}, None
+        tidy_since = before.tidy_since if before is not None and before.planned == planned else None
+        if tidy_since is not None and self._clock() - tidy_since < LEFTOVERS_SECONDS:
+            return {}, tidy_since
+        stale = await stale_refs(self._cluster, model, planned)
+        return stale, None if stale else self._clock()
+
+
+def _named_claims(weights: WeightsPlan | None) -> tuple[str, ...]:
+    """The claim of the user that the plan mounts, where it is not one that the operator makes."""
+    return (weights.claim_name,) if weights is not None and weights.claim is None and weights.claim_name else ()
+
+
+def _followed(here: Situation) -> frozenset[tuple[str, str]]:
+    weights, inspect = here.weights, here.plan.inspect
+    names = [
+        ("Job", inspect.name if inspect else None),
+        ("Job", weights.pull.name if weights and weights.pull else None),
+        ("PersistentVolumeClaim", weights.claim_name if weights else None),
+    ]
+    return frozenset((kind, name) for kind, name in names if name is not None)

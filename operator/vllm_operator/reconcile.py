@@ -1,0 +1,205 @@
+"""From a key to a model at rest: look, plan, decide, carry out. The same sentence for every event, deadline and resync."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from vllm_operator.api import ConditionType, Metadata, Status, VLLMModel
+from vllm_operator.carry_out import CarryingOut
+from vllm_operator.cluster import Cluster, Forbidden, Owner, Refused, Writer
+from vllm_operator.decide.deciding import decide, refuse
+from vllm_operator.decide.finding import Fact
+from vllm_operator.decide.types import Decision
+from vllm_operator.events import Recorder
+from vllm_operator.interest import Interests
+from vllm_operator.metrics import Metrics
+from vllm_operator.observe import Look, Observer
+from vllm_operator.plan import ProblemReason, plan_model
+from vllm_operator.queue import Key
+from vllm_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+FULL_LOOK_SECONDS = 600.0  # a model at rest is looked at in full this often, whatever the watch told
+JITTER = 0.1  # of every deadline, so that a thousand models do not ask their servers in the same second
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How a model was left: nothing was to be written, and it is asked again after so many seconds."""
+
+    look: Look
+    at: float
+    again_after: float
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is remembered of one model between two looks. Losing it costs requests, never correctness."""
+
+    look: Look | None = None
+    rest: Rest | None = None
+    events: int = 0  # so far; one that comes during a look must not be forgotten by its end
+    refused: bool = False
+    status_version: str = ""
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Reconciler:
+    """Looks at one model at a time for each key; the queue sees to that. `clock` is monotonic."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        observer: Observer,
+        recorder: Recorder,
+        settings: Settings,
+        *,
+        metrics: Metrics | None = None,
+        interests: Interests | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = _now,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._cluster = cluster
+        self._observer = observer
+        self._recorder = recorder
+        self._settings = settings
+        self._metrics = metrics if metrics is not None else Metrics()
+        self.interests = interests if interests is not None else Interests()
+        self._clock = clock
+        self._now = now
+        self._jitter = jitter
+        self._memories: dict[Key, Memory] = {}
+
+    @property
+    def keys(self) -> frozenset[Key]:
+        """The models that were met and not known to be gone."""
+        return frozenset(self._memories)
+
+    def changed(self, key: Key) -> None:
+        """Something happened to the model or its objects: the next look is a full one."""
+        memory = self._memories.get(key)
+        if memory is not None:
+            memory.rest = None
+            memory.events += 1
+
+    def is_own_echo(self, key: Key, version: str) -> bool:
+        """Whether a watch event only brings back the status that we wrote ourselves."""
+        memory = self._memories.get(key)
+        return memory is not None and bool(version) and memory.status_version == version
+
+    async def look(self, key: Key) -> float | None:
+        """One look. Seconds until the next one, or None to wait for an event. Raises ApiError; the queue backs off."""
+        started, result = self._clock(), "error"
+        try:
+            memory = self._memories.setdefault(key, Memory())
+            if await self._is_at_rest(memory):
+                result = "probe"
+                assert memory.rest is not None
+                return self._jittered(memory.rest.again_after)
+            memory.rest = None
+            again = await self._full_look(key, memory)
+            result = "full"
+            return self._jittered(again)
+        finally:
+            self._metrics.looked(result, self._clock() - started)
+
+    async def _is_at_rest(self, memory: Memory) -> bool:
+        """Nothing happened since the last look, and every server says what it said then. Costs no API request."""
+        rest = memory.rest
+        if rest is None or self._clock() - rest.at >= FULL_LOOK_SECONDS:
+            return False
+        # An event may come while the servers are asked: it takes `rest` away, and that counts.
+        return await self._observer.is_unchanged(rest.look) and memory.rest is rest
+
+    async def _full_look(self, key: Key, memory: Memory) -> float | None:
+        body = await self._cluster.model(key.namespace, key.name)
+        if body is None:
+            self._forget(key, memory)
+            return None
+        try:
+            model = VLLMModel.model_validate(body)
+        except ValidationError as error:
+            await self._refuse(body, error, memory)
+            return None
+        if model.metadata.deletion_timestamp is not None:
+            return None  # its ownerReferences take everything away
+        return await self._reconcile(key, model, memory)
+
+    async def _reconcile(self, key: Key, model: VLLMModel, memory: Memory) -> float | None:
+        plan = plan_model(model, self._settings)
+        events = memory.events
+        look = memory.look = await self._observer.look(model, plan, memory.look)
+        self.interests.learn(key, look.followed)
+        decision = decide(model, plan, look.seen, self._now())
+        carrying = CarryingOut(self._cluster, self._recorder, model, look)
+        try:
+            await carrying.do(decision, refused_before=memory.refused)
+        except (Forbidden, Refused):
+            memory.refused = True
+            raise
+        finally:
+            memory.status_version = carrying.status_version or memory.status_version
+        memory.refused = False
+        self._metrics.model(key, decision.status)
+        if _is_settled(decision) and memory.events == events and decision.look_again_after is not None:
+            memory.rest = Rest(look, self._clock(), decision.look_again_after)
+        return decision.look_again_after
+
+    async def _refuse(self, body: Mapping[str, Any], error: ValidationError, memory: Memory) -> None:
+        """The object cannot be read: the API server let through what the types do not know."""
+        metadata = Metadata.model_validate(body["metadata"])
+        before = _status_of(body)
+        message = f"The spec cannot be read: {_in_words(error)}"
+        facts = (
+            Fact(ConditionType.READY, "False", ProblemReason.INVALID_SPEC, message),
+            Fact(ConditionType.STALLED, "True", ProblemReason.INVALID_SPEC, message),
+        )
+        status = refuse(before, metadata.generation, facts, self._now())
+        if status != before:
+            owner = Owner(metadata.namespace, metadata.name, metadata.uid)
+            memory.status_version = await Writer(self._cluster.connection, owner).status(status.as_json())
+
+    def _forget(self, key: Key, memory: Memory) -> None:
+        self._observer.forget(memory.look)
+        self.interests.forget(key)
+        self._metrics.gone(key)
+        self._memories.pop(key, None)
+
+    def _jittered(self, seconds: float | None) -> float | None:
+        return None if seconds is None else seconds * (1 - JITTER + 2 * JITTER * self._jitter())
+
+
+def _is_settled(decision: Decision) -> bool:
+    """Ready, and nothing but perhaps the status was written: until something happens only the servers can change."""
+    ready = decision.status.condition(ConditionType.READY)
+    writes = (
+        decision.create, decision.own, decision.annotate, decision.apply, decision.delete, decision.release,
+    )  # fmt: skip
+    return ready is not None and ready.status == "True" and not any(writes)
+
+
+def _status_of(body: Mapping[str, Any]) -> Status:
+    try:
+        return Status.model_validate(body.get("status") or {})
+    except ValidationError:
+        return Status()
+
+
+def _in_words(error: ValidationError) -> str:
+    """The first few things that are wrong, each with its field's JSON path."""
+    told = [f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in error.errors()[:3]]
+    more = error.error_count() - len(told)
+    return "; ".join(told) + (f"; and {more} more" if more > 0 else "")
