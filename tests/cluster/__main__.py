@@ -56,8 +56,12 @@ def _lock(_: argparse.Namespace) -> int:
     return 0
 
 
-def _kubectl(given: argparse.Namespace) -> int:
-    os.execv(BINARIES / "kubectl", ["kubectl", "--kubeconfig", str(KUBECONFIG), *given.words])
+def _kubectl(words: list[str]) -> None:
+    """Becomes kubectl. Its options are not for our parser to read."""
+    program = BINARIES / "kubectl"
+    if not program.exists():
+        raise StepFailed("the node is not up: python -m tests.cluster up")
+    os.execv(program, ["kubectl", "--kubeconfig", str(KUBECONFIG), *words])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -89,16 +93,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     python.set_defaults(work=_vllm_python)
     commands.add_parser("lock", help="write images/*/lock.txt anew from pyproject.toml").set_defaults(work=_lock)
-    kubectl = commands.add_parser("kubectl", help="kubectl as the node's administrator", add_help=False)
-    kubectl.add_argument("words", nargs=argparse.REMAINDER)
-    kubectl.set_defaults(work=_kubectl)
+    commands.add_parser("kubectl", help="kubectl as the node's administrator; all that follows is kubectl's")
     return parser
 
 
 def main(words: list[str]) -> int:
     """Runs one command; its exit code. A failed step is a message, not a traceback."""
-    given = _parser().parse_args(words)
     try:
+        if words[:1] == ["kubectl"]:
+            _kubectl(words[1:])
+        given = _parser().parse_args(words)
         return int(given.work(given))
     except StepFailed as failed:
         print(failed, file=sys.stderr)

@@ -7,6 +7,7 @@ how this kernel filters bridged packets.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from tests.cluster.places import MACHINE, NODE_ADDRESS, POD_RANGE, SERVICE_RANGE, STATE
@@ -36,6 +37,7 @@ def set_up() -> None:
         run("ip", "address", "add", *ADDRESS)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     run("nft", "-f", "-", input=_translation())
+    _open_firewall()
     CNI_CONFIG.mkdir(parents=True, exist_ok=True)
     (CNI_CONFIG / "10-pods.conflist").write_text(json.dumps(_plugins(), indent=1))
 
@@ -47,7 +49,29 @@ def take_down() -> None:
     for table in (NFT_TABLE, ("ip", "kube-proxy"), ("ip6", "kube-proxy")):
         if succeeds("nft", "list", "table", *table):
             run("nft", "delete", "table", *table)
+    _close_firewall()
     _restore_sysctls()
+
+
+def _open_firewall() -> None:
+    """Lets pods' packets through a machine that forwards none by default: Docker sets that policy, and no rule elsewhere lifts it."""
+    if shutil.which("iptables") is None or "-P FORWARD DROP" not in run("iptables", "-S", "FORWARD", check=False):
+        return
+    for rule in _forwarding_rules():
+        if not succeeds("iptables", "--check", "FORWARD", *rule):
+            run("iptables", "--insert", "FORWARD", *rule)
+
+
+def _close_firewall() -> None:
+    if shutil.which("iptables") is None:
+        return
+    for rule in _forwarding_rules():
+        if succeeds("iptables", "--check", "FORWARD", *rule):
+            run("iptables", "--delete", "FORWARD", *rule)
+
+
+def _forwarding_rules() -> tuple[tuple[str, ...], ...]:
+    return (("--source", POD_RANGE, "--jump", "ACCEPT"), ("--destination", POD_RANGE, "--jump", "ACCEPT"))
 
 
 def _address_is_there() -> bool:

@@ -10,6 +10,7 @@ import json
 import random
 import struct
 from array import array
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
@@ -158,7 +159,7 @@ def _weights(vocabulary: dict[str, int]) -> Weights:
 
     embeddings = [[dice.choice((-1.0, 1.0)) for _ in range(HIDDEN)] for _ in vocabulary]
     weights: Weights = {
-        "model.embed_tokens.weight": ((len(vocabulary), HIDDEN), array("f", sum(embeddings, []))),
+        "model.embed_tokens.weight": ((len(vocabulary), HIDDEN), array("f", chain.from_iterable(embeddings))),
         "lm_head.weight": ((len(vocabulary), HIDDEN), _followers(vocabulary, embeddings)),
         "model.norm.weight": constant(1.0, HIDDEN),
     }
@@ -178,8 +179,8 @@ def _weights(vocabulary: dict[str, int]) -> Weights:
 
 def _followers(vocabulary: dict[str, int], embeddings: list[list[float]]) -> array[float]:
     """The output layer: each token's row is the embedding of the one that it follows. A turn begins after a line's end."""
-    chain = [_spelled("\n"), *(_spelled(word) for word in SENTENCE), END_OF_TURN]
-    before = dict(zip(chain[1:], chain[:-1], strict=True))
+    said = [_spelled("\n"), *(_spelled(word) for word in SENTENCE), END_OF_TURN]
+    before = dict(zip(said[1:], said[:-1], strict=True))
     rows = array("f")
     for token in vocabulary:
         follows = before.get(token)
