@@ -89,5 +89,5 @@ def ready(status: Status) -> tuple[str, str]:
 
 
 def writes_nothing(decision: Decision) -> bool:
-    lists = (decision.create, decision.own, decision.annotate, decision.apply, decision.delete, decision.release)
-    return not any(lists)
+    lists = (decision.create, decision.own, decision.annotate, decision.apply, decision.delete)
+    return not any((*lists, decision.release, decision.disown))

@@ -84,6 +84,8 @@ class Cluster:
         self.now += timedelta(seconds=5)
         decision = decide(self.model, self.plan, self.see(), self.now)
         self.decisions.append(decision)
+        # Deletions come before the status that says why: an end in between loses none.
+        self._give_up(decision)
         self._carry_out(decision)
         return decision
 
@@ -232,9 +234,14 @@ class Cluster:
             self.jobs[ref.name] = replace(self.jobs[ref.name], answer_is_kept=True)
         for manifest in decision.apply:
             self._apply(manifest)
+
+    def _give_up(self, decision: Decision) -> None:
         for ref in decision.delete:
             self.writes += 1
             self._delete(ref)
+        for ref in decision.disown:
+            self.writes += 1
+            self.claims[ref.name] = replace(self.claims[ref.name], owned=False)
         for ref in decision.release:
             self.writes += 1
             self.jobs.pop(ref.name, None)

@@ -108,6 +108,7 @@ HAPPENINGS = st.sampled_from(
         Happening("an accelerator that nobody knows", _edit(accelerator="abacus")),
         Happening("the usual accelerator", _edit(accelerator="nvidia")),
         Happening("no replicas", _edit(replicas=0)),
+        Happening("the volume is to be retained", _edit(cache={"retain": True})),
         Happening("two replicas", _edit(replicas=2)),
         Happening("a refresh", lambda cluster: cluster.refresh(f"r{len(cluster.decisions)}")),
         Happening("the pull's Job is deleted", _drop_job("pull")),

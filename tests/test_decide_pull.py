@@ -43,6 +43,18 @@ def test_a_retained_volume_gets_no_owner():
     assert cluster.settle() and cluster.rests()
 
 
+def test_a_volume_that_is_to_be_retained_from_now_on_loses_its_owner_and_stays():
+    cluster = a_serving_cluster()
+    cluster.edit(cache={"retain": True})
+
+    decision = cluster.reconcile()
+
+    assert [ref.kind for ref in decision.disown] == ["PersistentVolumeClaim"]
+    assert decision.release == () and decision.delete == ()
+    assert ready(cluster.settle().status) == ("True", "Serving")
+    assert cluster.rests()
+
+
 def test_progress_is_told_in_percent_bytes_speed_and_time_left():
     cluster = Cluster()
     until_the_download(cluster)
@@ -89,6 +101,30 @@ def test_a_volume_that_waits_for_its_first_pod_is_no_problem():
 
     assert ready(status) == ("False", "Downloading")
     assert cluster.jobs[name].state is JobState.RUNNING
+
+
+def test_a_download_whose_pod_is_refused_is_stalled_though_its_job_says_nothing():
+    cluster = Cluster()
+    name = until_the_download(cluster)
+    refused = failure(Reason.PodRejected, 'violates PodSecurity "restricted:latest"')
+    cluster.jobs[name] = replace(cluster.jobs[name], failure=refused)
+
+    status = cluster.reconcile().status
+
+    assert said(status, "Stalled").reason == "PodRejected"
+    assert said(status, "WeightsReady").reason == "PodRejected"
+
+
+def test_a_changed_spec_replaces_a_download_that_cannot_start():
+    cluster = Cluster()
+    name = until_the_download(cluster)
+    cluster.jobs[name] = replace(cluster.jobs[name], failure=failure(Reason.Unschedulable, "no node has gpu=a"))
+    cluster.edit(pod={"node_selector": {"gpu": "b"}})
+
+    decision = cluster.reconcile()
+
+    assert [ref.name for ref in decision.delete] == [name]
+    assert ready(cluster.settle().status) == ("True", "Serving")
 
 
 def test_a_volume_that_nobody_provides_is_told():

@@ -56,6 +56,7 @@ def decide(model: VLLMModel, plan: Plan, seen: Seen, now: datetime) -> Decision:
         apply=tuple(item for finding in findings for item in finding.apply),
         delete=(*(ref for finding in findings for ref in finding.delete), *deletions),
         release=releases,
+        disown=tuple(ref for finding in findings for ref in finding.disown),
         events=(*(event for finding in findings for event in finding.events), *events_of(model.status, status)),
         look_again_after=_soonest(here, findings),
         decided_at=now,

@@ -53,6 +53,7 @@ class Finding:
     annotate: Mapping[Ref, Mapping[str, str]] = field(default_factory=dict)
     apply: tuple[Manifest, ...] = ()
     delete: tuple[Ref, ...] = ()
+    disown: tuple[Ref, ...] = ()
     events: tuple[Event, ...] = ()
     fit: FitStatus | None = None
     stopped: bool = False

@@ -168,6 +168,7 @@ class Decision:
     apply: tuple[Manifest, ...] = ()  # own objects: server-side apply of the whole
     delete: tuple[Ref, ...] = ()  # own or solely owned objects (a failed Job that is to run again)
     release: tuple[Ref, ...] = ()  # shared objects that this model stops using
+    disown: tuple[Ref, ...] = ()  # shared objects that outlive their models: our ownerReference goes, the object stays
     events: tuple[Event, ...] = ()
     look_again_after: float | None = None  # seconds
     decided_at: datetime | None = None

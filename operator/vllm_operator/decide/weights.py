@@ -55,7 +55,7 @@ def pull(here: Situation) -> Finding:
     volume = _volume(here, held, here.weights.claim, job, seen)
     if volume is not None:
         return volume
-    held = replace(held, own=held.own + _claim_owned(here.weights.claim, here.seen.claim))
+    held = _with_claims_owner(held, here.weights.claim, here.seen.claim)
     if seen.deleting:
         return _downloading(held, "The download is about to run again.")
     if seen.state is JobState.SUCCEEDED:
@@ -175,10 +175,13 @@ def _volume(here: Situation, held: Finding, claim: ClaimPlan | None, job: JobPla
     return replace(begun, create=claims, own=(*owned, *held.own))
 
 
-def _claim_owned(claim: ClaimPlan | None, seen: ClaimSeen | None) -> tuple[Ref, ...]:
-    if claim is None or seen is None or claim.retain or seen.owned:
-        return ()
-    return (claim_ref(claim),)
+def _with_claims_owner(held: Finding, claim: ClaimPlan | None, seen: ClaimSeen | None) -> Finding:
+    """The claim gets this model's ownerReference; one that is to be retained loses it, and nobody deletes it."""
+    if claim is None or seen is None:
+        return held
+    if claim.retain:
+        return replace(held, disown=(claim_ref(claim),)) if seen.owned else held
+    return held if seen.owned else replace(held, own=(*held.own, claim_ref(claim)))
 
 
 def _running(here: Situation, held: Finding, job: JobPlan, seen: JobSeen) -> Finding:
