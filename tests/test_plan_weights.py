@@ -217,10 +217,20 @@ def test_a_folder_of_the_node_is_mounted_where_the_platform_allows_it() -> None:
 
 
 def test_a_bucket_can_be_read_by_the_server_itself() -> None:
-    weights = some_weights(model="s3://bucket/prefix", cache={"type": "None"})
+    weights = some_weights(model="s3://bucket/prefix", load_format="runai_streamer", cache={"type": "None"})
 
     assert (weights.model_path, weights.streamed) == ("s3://bucket/prefix", True)
     assert weights.claim is None and weights.pull is None and weights.volumes == ()
+
+
+def test_without_a_cache_each_pod_pulls_for_itself() -> None:
+    weights = some_weights(size=10 * GIB, cache={"type": "None"}, token_secret_ref={"name": "hub"})
+
+    assert weights.claim is None and weights.pull is None and weights.claim_name is None
+    assert weights.pull_in_pod is not None
+    assert weights.model_path == request_of(weights.pull_in_pod)["destination"].replace("/weights/", "/models/")
+    assert weights.volumes == ({"name": "weights", "emptyDir": {"sizeLimit": f"{11 * 1024 + 64}Mi"}},)
+    assert weights.mounts[0]["readOnly"] is True
 
 
 def test_an_adapter_in_a_claim_stands_beside_a_model_that_is_pulled() -> None:

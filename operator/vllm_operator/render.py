@@ -7,6 +7,7 @@ error. The YAML is read by the safe loader.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import is_dataclass
 from functools import cache
@@ -20,6 +21,8 @@ from vllm_operator.plan.types import ClaimPlan, ConfigMapPlan, DeploymentPlan, J
 PlanPart = JobPlan | ClaimPlan | DeploymentPlan | ServicePlan | ConfigMapPlan
 Manifest = dict[str, Any]
 
+# Every escape of a JSON string, so that a written backslash is not taken for the beginning of one.
+_ESCAPE = re.compile(r"\\(?:u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})|u(d[89a-f][0-9a-f]{2})|.)")
 _TEMPLATES: Mapping[type, str] = {
     ClaimPlan: "claim",
     ConfigMapPlan: "configmap",
@@ -33,7 +36,7 @@ def render(template: str, part: PlanPart) -> Manifest:
 
     Raises jinja2.UndefinedError, by name, for a value that the plan lacks.
     """
-    manifest: Manifest = yaml.load(_template(template).render(plan=part), Loader=yaml.CSafeLoader)
+    manifest: Manifest = yaml.load(compiled(template).render(plan=part), Loader=yaml.CSafeLoader)
     return manifest
 
 
@@ -43,7 +46,8 @@ def render_part(part: PlanPart) -> Manifest:
 
 
 @cache
-def _template(name: str) -> Template:
+def compiled(name: str) -> Template:
+    """A template, compiled once for the life of the process."""
     return _environment().get_template(f"{name}.yaml.j2")
 
 
@@ -61,10 +65,22 @@ def _environment() -> Environment:
 
 
 def _place(value: object) -> str:
-    """A value as JSON. str() of a StrictUndefined raises, by name. ASCII only: YAML breaks lines at U+2028, JSON does not."""
+    """A value as JSON that is YAML, too. str() of a StrictUndefined raises, by name.
+
+    ASCII, because YAML breaks lines where JSON does not (U+2028). JSON writes a character beyond 16 bits as two escapes,
+    which YAML refuses: it gets one. Half of such a pair is no character and becomes U+FFFD, as the API server does it.
+    """
     if isinstance(value, Undefined):
         return str(value)
-    return json.dumps(value, sort_keys=True, default=_plain, allow_nan=False)
+    text = json.dumps(value, sort_keys=True, default=_plain, allow_nan=False).replace("\x7f", "\\u007f")
+    return _ESCAPE.sub(_one_escape, text) if "\\ud" in text else text
+
+
+def _one_escape(found: re.Match[str]) -> str:
+    high, low, alone = found[1], found[2], found[3]
+    if high and low:
+        return f"\\U{0x10000 + ((int(high, 16) - 0xD800) << 10) + (int(low, 16) - 0xDC00):08x}"
+    return "\\ufffd" if alone else found[0]
 
 
 def _plain(value: object) -> object:

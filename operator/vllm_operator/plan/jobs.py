@@ -51,10 +51,10 @@ def pull_job(
     name: str,
     parts: Sequence[Part],
     requests: Sequence[Mapping[str, Any]],
-    claim_name: str,
+    claim_name: str | None,
     profiles: Named,
 ) -> JobPlan:
-    """The Job that brings the parts to a claim. It runs where the server may run: a volume can be bound to a node or zone."""
+    """The Job that brings the parts to a claim (None: a pod does its work for itself). It runs where the server may run: a volume can be bound to a node or zone."""
     return _job(model, settings, "pull", name, parts, joined(requests), claim_name, place(model.spec, profiles))
 
 

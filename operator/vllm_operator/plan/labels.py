@@ -11,6 +11,7 @@ MANAGER = "vllm-operator"
 MODEL_LABEL = f"{GROUP}/model"
 JOB_LABEL = f"{GROUP}/job"
 CLAIM_LABEL = f"{GROUP}/claim"
+RETAIN_LABEL = f"{GROUP}/retain"  # on a claim that outlives its models: it has no owner to be found by
 WANTED_ANNOTATION = f"{GROUP}/wanted"
 TEMPLATE_ANNOTATION = f"{GROUP}/template"
 REQUEST_ANNOTATION = f"{GROUP}/request"

@@ -32,6 +32,15 @@ def claim_mount(claim_name: str, at: str, compile_cache: bool) -> Mounted:
     return Mounted(at, (volume,), tuple(mounts))
 
 
+def folder_mount(at: str, size: str) -> Mounted:
+    """A folder of the pod's own, filled by an init container; it goes with the pod."""
+    return Mounted(
+        at,
+        ({"name": "weights", "emptyDir": {"sizeLimit": size}},),
+        ({"name": "weights", "mountPath": at, "readOnly": True},),
+    )
+
+
 def mounted(source: Source, role: str) -> Mounted:
     """What lies somewhere already. The user's path is a path behind the mount, never the mount's own (no subPath).
 

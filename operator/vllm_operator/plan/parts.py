@@ -70,15 +70,14 @@ _TYPES = {
     Scheme.PVC: ("ExistingClaim", "PersistentVolumeClaim"),
     Scheme.OCI: ("Image", "PersistentVolumeClaim"),
     Scheme.FILE: ("Node", "PersistentVolumeClaim"),
-    Scheme.S3: ("PersistentVolumeClaim", "ExistingClaim", "None"),
 }
-_HUB_TYPES = ("PersistentVolumeClaim", "ExistingClaim")
+_PULLED_TYPES = ("PersistentVolumeClaim", "ExistingClaim", "None")
 
 
 def place_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
     """What is wrong between the places that the spec names and the kind of cache it asks for."""
     source = parts[0].source
-    allowed = _TYPES.get(source.scheme, _HUB_TYPES)
+    allowed = _TYPES.get(source.scheme, _PULLED_TYPES)
     found: list[Problem] = []
     if spec.cache.type not in allowed:
         found.append(
@@ -147,7 +146,7 @@ def _part_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
     model, adapters = parts[0].source, parts[1:]
     found = []
     tokenizer = parse_source(spec.tokenizer) if spec.tokenizer else None
-    if tokenizer and tokenizer.is_pulled and (not model.is_pulled or spec.cache.type == "None"):
+    if tokenizer and tokenizer.is_pulled and (not model.is_pulled or streams(spec, model)):
         found.append(
             _invalid(
                 f"tokenizer {tokenizer.uri} is downloaded together with a model, and {model.uri} is not downloaded.",
@@ -162,21 +161,21 @@ def _part_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
         found.append(
             _invalid(f"revision means nothing to {model.uri}.", "Leave revision out; put it into the address.")
         )
-    if spec.cache.type == "None" and any(adapter.source.is_pulled for adapter in adapters):
-        found.append(_invalid("adapters need a volume to be downloaded to.", "Use cache.type PersistentVolumeClaim."))
-    if spec.cache.type == "None" and spec.load_format not in (None, "runai_streamer", "runai_streamer_sharded"):
-        found.append(
-            _invalid(
-                f"loadFormat {spec.load_format} cannot read from a bucket.",
-                "Use runai_streamer, or another cache.type.",
-            )
-        )
+    if streams(spec, model) and any(adapter.source.is_pulled for adapter in adapters):
+        remedy = "Use another loadFormat or cache.type."
+        found.append(_invalid(f"adapters cannot be streamed from {model.uri} with the model.", remedy))
     return found
 
 
 def uses_claim(spec: Spec, source: Source) -> bool:
     """Whether the model's own weights are downloaded to a claim."""
     return source.is_pulled and spec.cache.type in ("PersistentVolumeClaim", "ExistingClaim")
+
+
+def streams(spec: Spec, source: Source) -> bool:
+    """Whether the server reads the bucket itself: no cache, and a loader that can. Everything else is pulled first."""
+    loader = spec.load_format in ("runai_streamer", "runai_streamer_sharded")
+    return spec.cache.type == "None" and source.scheme is Scheme.S3 and loader
 
 
 def _invalid(message: str, remedy: str) -> Problem:

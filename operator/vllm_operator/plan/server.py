@@ -37,6 +37,7 @@ PORTS = {"http": 80, "https": 443}  # what each scheme means when no port is sai
 TLS_FOLDER = "/etc/vllm-tls"
 # A rollout that waits for devices is told by its pods; the deadline only marks one that nobody is going to end.
 _PROGRESS_BEYOND_STARTUP = 600
+_SLOWEST_PULL = 10_000_000  # bytes a second
 
 
 def plan_server(plan: Plan, weights: WeightsPlan) -> ServerPlan:
@@ -102,7 +103,7 @@ def _deployment(plan: Plan, weights: WeightsPlan, template: Template | None, ask
         owner=owner_of(metadata),
         replicas=spec.replicas,
         strategy=strategy_of(spec, one_node, "ReadWriteOncePod" in modes),
-        progress_deadline_seconds=budget + _PROGRESS_BEYOND_STARTUP,
+        progress_deadline_seconds=budget + _PROGRESS_BEYOND_STARTUP + _pulling_seconds(weights),
         selector=model_selector(metadata),
         pod_labels={**spec.pod.labels, **model_labels(metadata), **together},
         pod_annotations={**spec.pod.annotations, WANTED_ANNOTATION: asked},
@@ -111,6 +112,7 @@ def _deployment(plan: Plan, weights: WeightsPlan, template: Template | None, ask
         image_pull_secrets=tuple(secret.as_json() for secret in spec.pod.image_pull_secrets),
         resource_claims=resource_claims(spec),
         grace_seconds=grace_seconds(spec, settings),
+        pull=weights.pull_in_pod,
         image=image_of(spec, plan.profiles, settings) or "",
         image_pull_policy=settings.defaults.image_pull_policy,
         args=_args(plan, weights, template),
@@ -122,6 +124,11 @@ def _deployment(plan: Plan, weights: WeightsPlan, template: Template | None, ask
         stop_sleep_seconds=settings.defaults.pre_stop_seconds,
         **_volumes_and_mounts(plan, weights, template),
     )
+
+
+def _pulling_seconds(weights: WeightsPlan) -> int:
+    """What a pod that pulls for itself may take for it, at the slowest speed worth waiting for."""
+    return (weights.bytes or 0) // _SLOWEST_PULL if weights.pull_in_pod else 0
 
 
 def _access_modes(plan: Plan, weights: WeightsPlan) -> tuple[str, ...]:
@@ -146,8 +153,6 @@ def _args(plan: Plan, weights: WeightsPlan, template: Template | None) -> tuple[
     own = [inert(arg) for _, profile in plan.profiles[:1] for arg in profile.args]
     if "*" not in settings.policy.allowed_media_domains:
         own += [MEDIA_FLAG, *(inert(domain) for domain in settings.policy.allowed_media_domains)]
-    if weights.streamed and spec.load_format is None:
-        own.append("--load-format=runai_streamer")
     return (path, *own, *flags)
 
 

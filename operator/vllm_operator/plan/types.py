@@ -106,6 +106,7 @@ class WeightsPlan:
     claim: ClaimPlan | None
     claim_name: str | None  # the claim that pods mount: ours, or the user's
     pull: JobPlan | None
+    pull_in_pod: JobPlan | None  # without a claim: each pod pulls for itself, before its server starts
     model_path: str  # what vLLM is given: a path in the pod, or an address that it streams from
     tokenizer_path: str | None
     adapter_paths: tuple[tuple[str, str], ...]  # (name, path in the pod)
@@ -161,6 +162,7 @@ class DeploymentPlan:
     image_pull_secrets: tuple[Json, ...]
     resource_claims: tuple[Json, ...]
     grace_seconds: int
+    pull: JobPlan | None  # as an init container
     image: str
     image_pull_policy: str | None
     args: tuple[str, ...]

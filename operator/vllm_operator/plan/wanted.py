@@ -9,13 +9,13 @@ from vllm_operator.api import VLLMModel
 from vllm_operator.plan.labels import UPGRADE_ANNOTATION
 from vllm_operator.plan.names import canonical
 
-# What changes no pod: how many there are, how they are replaced, how the weights are fetched and by whose leave.
-_BESIDE_THE_POD: dict[str, Any] = {
-    "replicas": True,
-    "rollout": True,
+# What changes no pod: how many there are, how they are replaced, whether the claim is kept.
+_NEVER: dict[str, Any] = {"replicas": True, "rollout": True, "cache": {"retain"}}
+# How the weights are fetched and by whose leave: another pod's concern, unless each pod fetches for itself.
+_FETCHING: dict[str, Any] = {
     "token_secret_ref": True,
+    "credentials_secret_ref": True,
     "download": {"parallelism", "stall_timeout_seconds", "tries"},
-    "cache": {"retain"},
 }
 
 
@@ -24,7 +24,7 @@ def wanted(model: VLLMModel, commit: str | None) -> str:
 
     Only what differs from the API's defaults counts, so that a field that a later version adds changes no hash.
     """
-    spec = model.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_BESIDE_THE_POD)
+    spec = model.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude=_beside_the_pod(model))
     asked = {
         "spec": {key: value for key, value in spec.items() if value != {}},
         "commit": commit,
@@ -32,3 +32,7 @@ def wanted(model: VLLMModel, commit: str | None) -> str:
     }
     kept = {key: value for key, value in asked.items() if value is not None}
     return hashlib.sha256(canonical(kept).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _beside_the_pod(model: VLLMModel) -> dict[str, Any]:
+    return _NEVER if model.spec.cache.type == "None" else _NEVER | _FETCHING

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from vllm_operator.api import parse_source, quantity_bytes
+from vllm_operator.api import Spec, parse_source, quantity_bytes
 from vllm_operator.plan.answer import Answer, AnswerError, read_answer
 from vllm_operator.plan.jobs import pull_job
-from vllm_operator.plan.labels import CLAIM_LABEL, SOURCE_ANNOTATION, shared_labels
-from vllm_operator.plan.mounts import Mounted, claim_mount, mounted
+from vllm_operator.plan.labels import CLAIM_LABEL, RETAIN_LABEL, SOURCE_ANNOTATION, shared_labels
+from vllm_operator.plan.mounts import Mounted, claim_mount, folder_mount, mounted
 from vllm_operator.plan.names import digest, hashed_name
-from vllm_operator.plan.parts import identity, uses_claim
+from vllm_operator.plan.parts import identity, streams
 from vllm_operator.plan.source import everyday_name
-from vllm_operator.plan.types import ClaimPlan, Part, Plan, Problem, ProblemReason, WeightsPlan
+from vllm_operator.plan.types import ClaimPlan, JobPlan, Part, Plan, Problem, ProblemReason, WeightsPlan
 
 MIB = 1 << 20
 # File systems keep 5 % for themselves and need room for their own tables; the rest is for what is renamed at the end.
@@ -63,36 +63,54 @@ def plan_weights(plan: Plan, answer: Mapping[str, object] | None) -> WeightsPlan
         _Pulled(index, part, one.commit, one.tokenizer_commit, _folder(part, one.commit, one.tokenizer_commit))
         for (index, part), one in zip(pulled_parts, found.parts, strict=True)
     ]
-    streamed = plan.model.spec.cache.type == "None" and plan.source.is_pulled
-    if streamed:
+    if streams(plan.model.spec, plan.source):
         return _streamed(plan, found)
     return _kept(plan, pulled, found.bytes)
 
 
-def _kept(plan: Plan, pulled: Sequence[_Pulled], size: int | None) -> WeightsPlan:
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """Where pulled parts come to lie: a claim, or a folder of each pod that is filled before the server starts."""
+
+    mounted: Mounted | None = None
+    claim_name: str | None = None
+    claim: ClaimPlan | None = None
+    pull: JobPlan | None = None
+    pull_in_pod: JobPlan | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+def _home(plan: Plan, pulled: Sequence[_Pulled], size: int) -> _Home:
     spec = plan.model.spec
-    problems: list[Problem] = []
-    claim, claim_name, pull, shared = None, None, None, None
-    if pulled:
-        key = _claim_key(plan, pulled)
-        claim_name, claim, problems = _claim(plan, pulled, key, size or 0)
-        requests = [item.request for item in pulled]
-        parts = [item.part for item in pulled]
-        name = hashed_name("pull", everyday_name(parts[0].source), key)
-        pull = pull_job(plan.model, plan.settings, name, parts, requests, claim_name, plan.profiles)
-        own = uses_claim(spec, plan.parts[0].source)
-        shared = claim_mount(claim_name, "/models" if own else "/adapters", bool(spec.cache.compile_cache))
-    places, extra = _places(plan, {item.index: item.folder for item in pulled}, shared)
+    if not pulled:
+        return _Home()
+    key = _claim_key(plan, pulled)
+    requests, parts = [item.request for item in pulled], [item.part for item in pulled]
+    name = hashed_name("pull", everyday_name(parts[0].source), key)
+    at = "/models" if plan.parts[0].source.is_pulled else "/adapters"
+    if spec.cache.type == "None":
+        job = pull_job(plan.model, plan.settings, name, parts, requests, None, plan.profiles)
+        return _Home(folder_mount(at, f"{_room(size, False)}Mi"), pull_in_pod=job)
+    claim_name, claim, problems = _claim(plan, pulled, key, size)
+    job = pull_job(plan.model, plan.settings, name, parts, requests, claim_name, plan.profiles)
+    shared = claim_mount(claim_name, at, bool(spec.cache.compile_cache))
+    return _Home(shared, claim_name, claim, job, None, problems)
+
+
+def _kept(plan: Plan, pulled: Sequence[_Pulled], size: int | None) -> WeightsPlan:
+    home = _home(plan, pulled, size or 0)
+    places, extra = _places(plan, {item.index: item.folder for item in pulled}, home.mounted)
     tokenizer, more = _tokenizer(plan, places[0])
-    everything = [item for item in (shared, *extra, *more) if item]
+    everything = [item for item in (home.mounted, *extra, *more) if item]
     return WeightsPlan(
-        problems=tuple(problems),
+        problems=home.problems,
         commit=pulled[0].commit if pulled and plan.parts[0].source.is_pulled else None,
         commits=_commits(pulled),
         bytes=size,
-        claim=claim,
-        claim_name=claim_name or _named_claim(plan),
-        pull=pull,
+        claim=home.claim,
+        claim_name=home.claim_name or _named_claim(plan),
+        pull=home.pull,
+        pull_in_pod=home.pull_in_pod,
         model_path=places[0],
         tokenizer_path=tokenizer,
         adapter_paths=tuple((part.role, places[index]) for index, part in enumerate(plan.parts) if index),
@@ -100,6 +118,11 @@ def _kept(plan: Plan, pulled: Sequence[_Pulled], size: int | None) -> WeightsPla
         mounts=tuple(mount for item in everything for mount in item.mounts),
         streamed=False,
     )
+
+
+def _room(size: int, compile_cache: bool) -> int:
+    """Mebibytes that weights of `size` bytes need: a margin, and what lies beside them."""
+    return ceil((ceil(size * _MARGIN_PERCENT / 100) + (_COMPILE_CACHE if compile_cache else _BESIDE_WEIGHTS)) / MIB)
 
 
 def _commits(pulled: Sequence[_Pulled]) -> tuple[str, ...]:
@@ -157,35 +180,36 @@ def _claim_key(plan: Plan, pulled: Sequence[_Pulled]) -> dict[str, Any]:
 
 def _claim(
     plan: Plan, pulled: Sequence[_Pulled], key: Mapping[str, Any], size: int
-) -> tuple[str, ClaimPlan | None, list[Problem]]:
+) -> tuple[str, ClaimPlan | None, tuple[Problem, ...]]:
     spec, settings = plan.model.spec, plan.settings
     if spec.cache.type == "ExistingClaim" and spec.cache.claim_name:
-        return spec.cache.claim_name, None, []
-    beside = _COMPILE_CACHE if spec.cache.compile_cache else _BESIDE_WEIGHTS
-    mebibytes = ceil((ceil(size * _MARGIN_PERCENT / 100) + beside) / MIB)
+        return spec.cache.claim_name, None, ()
+    room = _room(size, bool(spec.cache.compile_cache))
     name = hashed_name("weights", everyday_name(pulled[0].part.source), key)
-    problems = []
-    if spec.cache.size and quantity_bytes(spec.cache.size) < size + beside:
-        message = (
-            f"cache.size is {spec.cache.size}; the weights are {ceil(size / MIB)}Mi and need {mebibytes}Mi in all."
-        )
-        remedy = f"Set cache.size to {mebibytes}Mi or more, or leave it out."
-        problems.append(Problem(ProblemReason.CACHE_TOO_SMALL, message, remedy))
     claim = ClaimPlan(
         name=name,
         namespace=plan.model.metadata.namespace,
-        labels=shared_labels() | {CLAIM_LABEL: digest(name)},
+        labels=shared_labels() | {CLAIM_LABEL: digest(name)} | ({RETAIN_LABEL: "true"} if spec.cache.retain else {}),
         annotations={
             **settings.child_annotations,
             SOURCE_ANNOTATION: " ".join(item.part.source.uri for item in pulled)[:1024],
         },
-        size=spec.cache.size or f"{mebibytes}Mi",
-        size_bytes=quantity_bytes(spec.cache.size) if spec.cache.size else mebibytes * MIB,
+        size=spec.cache.size or f"{room}Mi",
+        size_bytes=quantity_bytes(spec.cache.size) if spec.cache.size else room * MIB,
         storage_class_name=spec.cache.storage_class_name or settings.defaults.storage_class_name,
         access_modes=tuple(sorted(spec.cache.access_modes)) or (_MODE,),
         retain=bool(spec.cache.retain),
     )
-    return name, claim, problems
+    return name, claim, _size_problems(spec, size, room)
+
+
+def _size_problems(spec: Spec, size: int, room: int) -> tuple[Problem, ...]:
+    beside = _COMPILE_CACHE if spec.cache.compile_cache else _BESIDE_WEIGHTS
+    if spec.cache.size is None or quantity_bytes(spec.cache.size) >= size + beside:
+        return ()
+    message = f"cache.size is {spec.cache.size}; the weights are {ceil(size / MIB)}Mi and need {room}Mi in all."
+    remedy = f"Set cache.size to {room}Mi or more, or leave it out."
+    return (Problem(ProblemReason.CACHE_TOO_SMALL, message, remedy),)
 
 
 def _streamed(plan: Plan, found: Answer) -> WeightsPlan:
@@ -202,6 +226,7 @@ def _streamed(plan: Plan, found: Answer) -> WeightsPlan:
         claim=None,
         claim_name=None,
         pull=None,
+        pull_in_pod=None,
         model_path=uri,
         tokenizer_path=tokenizer,
         adapter_paths=tuple((part.role, item.path) for part, item in zip(plan.parts[1:], extra, strict=True)),
@@ -212,4 +237,4 @@ def _streamed(plan: Plan, found: Answer) -> WeightsPlan:
 
 
 def _nothing(problems: tuple[Problem, ...]) -> WeightsPlan:
-    return WeightsPlan(problems, None, (), None, None, None, None, "", None, (), (), (), False)
+    return WeightsPlan(problems, None, (), None, None, None, None, None, "", None, (), (), (), False)
