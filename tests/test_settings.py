@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from vllm_operator.fit import accelerators
-from vllm_operator.settings import SettingsError, load
+from vllm_operator.settings import Profile, Settings, SettingsError, load
+from vllm_operator.settings.types import Probe
 
 
 def from_text(tmp_path: Path, text: str) -> Any:
@@ -137,3 +140,21 @@ def test_dangerous_variables_are_not_in_the_safe_list() -> None:
     )
 
     assert [name for name in dangerous.split() if any(fnmatchcase(name, glob) for glob in globs)] == []
+
+
+def keys_of(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        key, inner = f"{prefix}{field.alias or name}", field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and not issubclass(inner, Probe):
+            yield from keys_of(inner, f"{key}.")
+        else:
+            yield key
+
+
+def test_every_key_and_every_accelerator_is_in_the_docs() -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
+    keys = [*keys_of(Settings), *(field.alias or name for name, field in Profile.model_fields.items())]
+    names = [name if "-mig-" not in name else f"-{name.rpartition('-')[2]}`" for name in load(None).accelerators]
+
+    assert [key for key in keys if f"`{key}" not in text] == []
+    assert [name for name in names if name not in text] == []

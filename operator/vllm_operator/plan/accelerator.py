@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import product
 from typing import Any
 
@@ -22,7 +23,7 @@ def profiles_of(spec: Spec, settings: Settings) -> tuple[Named, tuple[Problem, .
         Problem(
             ProblemReason.ACCELERATOR_UNKNOWN,
             f'{field}: the platform has no accelerator "{name}".',
-            f"Use one of {', '.join(sorted(settings.accelerators))}, or add it to the platform's settings.",
+            f"Use {' or '.join(_nearest(name, settings))}, or let the platform add it to its settings.",
         )
         for name in wished
         if name not in settings.accelerators
@@ -38,6 +39,11 @@ def profiles_of(spec: Spec, settings: Settings) -> tuple[Named, tuple[Problem, .
             )
         )
     return found, tuple(problems)
+
+
+def _nearest(name: str, settings: Settings) -> list[str]:
+    """The three names that are likest: there are some fifty."""
+    return get_close_matches(name, sorted(settings.accelerators), n=3, cutoff=0.0)
 
 
 def _what_the_pod_is(profile: Profile) -> tuple[object, ...]:
