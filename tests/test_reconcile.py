@@ -1,9 +1,24 @@
-"""A model's whole life on a fake API: what is made, what is told, and what each step costs."""
+"""A model's whole life on a fake API: what is made, what is told, and that errors stay where they are."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.wire.controllers import ANSWER
 from tests.wire.fixtures import a_vllmmodel
 from tests.wire.operator import an_operator
+from vllm_operator.cluster import ApiError, Conflict
+from vllm_operator.queue import Key
+
+
+def owners(body: dict[str, Any] | None) -> list[str]:
+    assert body is not None
+    return sorted(owner["name"] for owner in body["metadata"]["ownerReferences"])
 
 
 async def test_a_model_is_inspected_pulled_served_and_ready() -> None:
@@ -14,5 +29,287 @@ async def test_a_model_is_inspected_pulled_served_and_ready() -> None:
         assert op.condition("Ready") == ("True", "Serving")
         assert [job["metadata"]["labels"]["vllm-operator.dev/job"] for job in op.fake.all("Job")] == ["inspect", "pull"]
         assert [d["metadata"]["name"] for d in op.fake.all("Deployment")] == ["m"]
-        assert op.status()["servedModels"] == ["tiny"]
-        assert op.status()["maxModelLen"] == 2048
+        assert (op.status()["servedModels"], op.status()["maxModelLen"]) == (["tiny"], 2048)
+
+
+async def test_the_answer_of_the_inspection_outlives_its_pod() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        inspect = op.fake.all("Job")[0]
+        kept = json.loads(inspect["metadata"]["annotations"]["vllm-operator.dev/result"])
+        assert kept == ANSWER
+
+        op.fake.remove("Pod", f"{inspect['metadata']['name']}-pod")
+        writes = op.writes()
+        op.doormen.reconciler.changed(Key("team", "m"))
+        await op.look()
+        assert op.writes() == writes
+
+
+async def test_two_models_share_what_is_the_same_and_the_last_one_takes_it_away() -> None:
+    async with an_operator() as op:
+        for name in ("m", "n"):
+            op.fake.put(a_vllmmodel(name))
+        await op.settle("m")
+        await op.settle("n")
+
+        assert len(op.fake.all("Job")) == 2
+        assert {tuple(owners(body)) for body in (*op.fake.all("Job"), *op.fake.all("PersistentVolumeClaim"))} == {
+            ("m", "n")
+        }
+        op.fake.remove("VLLMModel", "m")
+        assert await op.look("m") is None
+        assert {tuple(owners(body)) for body in (*op.fake.all("Job"), *op.fake.all("PersistentVolumeClaim"))} == {
+            ("n",)
+        }
+        op.fake.remove("VLLMModel", "n")
+        assert await op.look("n") is None
+        assert [place.plural for place in op.fake.store.objects if place.plural not in {"events"}] == []
+
+
+async def test_progress_of_the_download_is_told() -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("pull")
+        op.fake.put(a_vllmmodel())
+        for _ in range(4):
+            await op.look()
+        pull = op.fake.all("Job")[1]["metadata"]["name"]
+        said = {"version": 1, "bytesDone": 420_000, "bytesTotal": 1_000_000, "bytesPerSecond": 100_000.0}
+        op.fake.pod_servers[f"{pull}-pod"] = lambda method, path, body: (200, said)
+        again = await op.look()
+
+        assert op.condition("Ready") == ("False", "Downloading")
+        assert (op.status()["weights"]["percent"], op.status()["weights"]["bytesPerSecond"]) == (42, 100_000)
+        assert again is not None
+        assert again <= 6
+        op.controllers.end_job(pull, "{}")
+        await op.settle()
+        assert op.condition("Ready") == ("True", "Serving")
+
+
+async def test_a_repository_that_is_not_there_is_named_and_takes_no_volume() -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("inspect")
+        op.fake.put(a_vllmmodel())
+        await op.look()
+        said = {"version": 1, "ok": False, "reason": "RepoNotFound", "message": "demo/tiny is not on the hub.",
+                "remedy": "Correct spec.model.", "retry": False}  # fmt: skip
+        op.controllers.end_job(op.fake.all("Job")[0]["metadata"]["name"], json.dumps(said), code=3)
+        await op.settle()
+
+        assert op.condition("Ready") == ("False", "RepoNotFound")
+        assert op.condition("Stalled") == ("True", "RepoNotFound")
+        assert op.status()["lastFailure"]["message"] == "demo/tiny is not on the hub."
+        assert op.fake.all("PersistentVolumeClaim") == []
+
+
+async def test_a_refresh_runs_a_failed_job_again() -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("inspect")
+        op.fake.put(a_vllmmodel())
+        await op.look()
+        job = op.fake.all("Job")[0]["metadata"]["name"]
+        op.controllers.end_job(
+            job, json.dumps({"ok": False, "reason": "HubUnreachable", "message": "No answer."}), code=3
+        )
+        await op.settle()
+        assert op.condition("Stalled")[0] == "True"
+
+        op.controllers.holds.clear()
+        op.fake.edit("VLLMModel", "m", {"metadata": {"annotations": {"vllm-operator.dev/refresh": "1"}}})
+        await op.settle()
+        assert op.condition("Ready") == ("True", "Serving")
+
+
+async def test_a_crash_is_explained_from_the_log_of_the_run_before() -> None:
+    log = "INFO vLLM API server version 0.32.0\nValueError: To serve at least one request with the models's max seq len (131072), (16.00 GiB KV cache is needed, which is larger than the available KV cache memory (2.40 GiB). Based on the available memory, the estimated maximum model length is 19648. Try increasing `gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine.\n"
+    async with an_operator() as op:
+        op.controllers.holds.add("ready")
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        pod = next(pod["metadata"]["name"] for pod in op.fake.all("Pod") if pod["metadata"]["name"].startswith("m-"))
+        op.fake.logs[pod, True] = log
+        ended = {"terminated": {"exitCode": 1, "reason": "Error"}}
+        status = {"name": "vllm", "ready": False, "started": False, "restartCount": 1, "lastState": ended,
+                  "state": {"waiting": {"reason": "CrashLoopBackOff"}}}  # fmt: skip
+        op.fake.edit("Pod", pod, {"status": {"containerStatuses": [status]}})
+        await op.look()
+
+        assert op.condition("Ready") == ("False", "KVCacheTooSmall")
+        assert "maxModelLen" in op.status()["lastFailure"]["remedy"]
+
+
+async def test_an_object_of_somebody_else_is_left_alone() -> None:
+    theirs = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "m", "namespace": "team"},
+              "spec": {"replicas": 0, "template": {"metadata": {"labels": {}}, "spec": {}}}}  # fmt: skip
+    async with an_operator() as op:
+        version = op.fake.put(theirs)["metadata"]["uid"]
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+
+        assert op.condition("Ready") == ("False", "NameConflict")
+        assert op.fake.get("Deployment", "m")["metadata"]["uid"] == version  # type: ignore[index]
+        assert op.fake.all("Job") == []
+
+
+async def test_a_deployment_that_somebody_edits_is_put_back() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        op.fake.edit("Deployment", "m", {"spec": {"replicas": 7}})
+        op.doormen.reconciler.changed(Key("team", "m"))
+        await op.settle()
+
+        assert op.fake.get("Deployment", "m")["spec"]["replicas"] == 1  # type: ignore[index]
+
+
+async def test_what_cannot_be_read_is_said_and_not_retried() -> None:
+    broken = a_vllmmodel()
+    broken["spec"] = {"model": "demo/tiny", "maxModelLen": "many"}
+    async with an_operator() as op:
+        op.fake.put(broken)
+        again = await op.look()
+        writes = op.writes()
+        await op.look()
+
+        assert op.condition("Ready") == ("False", "InvalidSpec")
+        assert op.condition("Stalled") == ("True", "InvalidSpec")
+        assert "spec.maxModelLen" in op.status()["conditions"][0]["message"]
+        assert (again, op.writes()) == (None, writes)
+
+
+async def test_a_bad_spec_heals_when_it_is_corrected() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel(accelerator="does-not-exist"))
+        await op.settle()
+        assert op.condition("Ready") == ("False", "AcceleratorUnknown")
+        op.fake.edit("VLLMModel", "m", {"spec": {"accelerator": None}})
+        await op.settle()
+
+        assert op.condition("Ready") == ("True", "Serving")
+
+
+async def test_a_refused_write_is_told_and_tried_again() -> None:
+    def quota(request: web.Request) -> web.Response | None:
+        if request.method == "POST" and request.path.endswith("/persistentvolumeclaims"):
+            message = 'persistentvolumeclaims "weights" is forbidden: exceeded quota: storage, requested: 1Gi'
+            return web.json_response({"kind": "Status", "message": message}, status=403)
+        return None
+
+    async with an_operator() as op:
+        op.fake.faults.append(quota)
+        op.fake.put(a_vllmmodel())
+        with pytest.raises(ApiError, match="exceeded quota"):
+            await op.settle()
+        assert op.condition("Reconciling") == ("True", "QuotaExceeded")
+        writes = sum("vllmmodels" in path for verb, path in op.fake.audit if verb == "PATCH")
+        with pytest.raises(ApiError):
+            await op.look()
+        assert sum("vllmmodels" in path for verb, path in op.fake.audit if verb == "PATCH") == writes, (
+            "it says one thing"
+        )
+
+        op.fake.faults.clear()
+        await op.settle()
+        assert op.condition("Ready") == ("True", "Serving")
+
+
+async def test_a_look_that_was_cut_short_at_any_write_converges_in_the_next_life() -> None:
+    """Sieve's intermediate states: the operator ends before the n-th write, for every n."""
+
+    class Killed(Exception):
+        pass
+
+    for number in range(1, 40):
+        left = number
+
+        def kill(request: web.Request) -> None:
+            nonlocal left
+            if request.method not in {"GET"} and "/events" not in request.path:
+                left -= 1
+                if left < 0:
+                    raise web.HTTPServiceUnavailable
+
+        async with an_operator() as op:
+            op.fake.put(a_vllmmodel())
+            op.fake.faults.append(kill)
+            try:
+                await op.settle()
+                assert number > 5, "a life has more writes than that"
+                return
+            except ApiError:
+                op.fake.faults.clear()
+            op.doormen.reconciler._memories.clear()
+            await op.settle()
+            assert op.condition("Ready") == ("True", "Serving"), f"after an end before write {number}"
+            assert len(op.fake.all("Job")) == 2
+    raise AssertionError("it never came to rest")
+
+
+async def test_a_model_that_vanishes_during_a_look_leaves_nothing() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.look()
+
+        def vanish(request: web.Request) -> None:
+            if request.method == "PATCH" and op.fake.get("VLLMModel", "m"):
+                op.fake.remove("VLLMModel", "m")
+
+        op.fake.faults.append(vanish)
+        with pytest.raises((ApiError, AssertionError)):
+            await op.settle()
+        assert await op.look() is None
+        assert op.doormen.reconciler.keys == frozenset()
+
+
+async def test_a_new_model_of_the_same_name_never_adopts_the_old_ones_objects() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        old = op.fake.get("Deployment", "m")
+        op.fake.store.objects.pop(op.fake.place("VLLMModel", "m"))  # its garbage is not collected yet
+        op.fake.put(a_vllmmodel())
+        await op.look()
+
+        assert op.condition("Ready") == ("False", "NameConflict")
+        assert op.fake.get("Deployment", "m") == old
+
+
+async def test_events_tell_a_transition_once() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        await op.settle()
+        told = [(event["reason"], event["count"]) for event in op.fake.all("Event")]
+
+        assert ("Serving", 1) in told
+        assert all(count == 1 for _, count in told)
+
+
+async def test_a_conflict_is_an_ordinary_end_of_a_look() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        op.fake.faults.append(
+            lambda request: web.json_response({"message": "changed"}, status=409) if request.method == "PATCH" else None
+        )
+        with pytest.raises(Conflict):
+            await op.look()
+
+
+async def test_fifty_models_side_by_side_become_ready_and_a_broken_one_delays_none() -> None:
+    async with an_operator(running=True) as op:
+        for number in range(50):
+            op.fake.put(a_vllmmodel(f"m{number}", model=f"demo/tiny-{number % 10}"))
+        broken = a_vllmmodel("broken")
+        broken["spec"] = {"model": 7}
+        op.fake.put(broken)
+        async with asyncio.timeout(60):
+            for _ in range(6000):
+                if all(op.condition("Ready", f"m{number}")[0] == "True" for number in range(50)):
+                    break
+                await asyncio.sleep(0.01)
+
+        assert op.condition("Ready", "broken") == ("False", "InvalidSpec")
+        assert len(op.fake.all("Job")) == 20, "ten sources, each looked up and pulled once"
+        assert len(op.fake.all("Deployment")) == 50

@@ -51,7 +51,9 @@ class Controllers:
             self.run_job(change.object)
         elif kind == "PersistentVolumeClaim" and change.type == "ADDED":
             self.fake.edit(kind, change.place.name, {"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}})
-        elif kind == "Deployment" and change.type != "DELETED":
+        elif kind == "Deployment" and change.type == "DELETED":
+            self.remove_pods(change.object["metadata"]["name"])
+        elif kind == "Deployment":
             self.roll_out(change.object)
 
     def run_job(self, job: Object) -> None:
@@ -84,10 +86,7 @@ class Controllers:
         if (deployment.get("status") or {}).get("observedGeneration") == generation:
             return
         wanted = {f"{name}-{generation}-{number}" for number in range(replicas)}
-        for pod in self.fake.all("Pod"):
-            owners = pod["metadata"]["ownerReferences"]
-            if owners[0]["kind"] == "ReplicaSet" and owners[0]["name"] == name:
-                self.fake.remove("Pod", pod["metadata"]["name"])
+        self.remove_pods(name)
         metadata = template["metadata"]
         owner = {"kind": "ReplicaSet", "name": name, "uid": f"rs-of-{deployment['metadata']['uid']}"}
         for pod_name in sorted(wanted):
@@ -97,6 +96,13 @@ class Controllers:
         self.fake.edit("Deployment", name, {"status": {"observedGeneration": generation, **counts}})
         if "ready" not in self.holds:
             self.make_ready(name)
+
+    def remove_pods(self, deployment: str) -> None:
+        """The Deployment's pods are taken away."""
+        for pod in self.fake.all("Pod"):
+            owner = pod["metadata"]["ownerReferences"][0]
+            if owner["kind"] == "ReplicaSet" and owner["name"] == deployment:
+                self.fake.remove("Pod", pod["metadata"]["name"])
 
     def make_ready(self, name: str) -> None:
         """The Deployment's servers have loaded their model."""
