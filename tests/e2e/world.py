@@ -77,14 +77,15 @@ class Namespace:
 
     def apply_fake(self, name: str = "m", **spec: Any) -> None:
         """A model whose server has vLLM's manners and no model: quick."""
-        self.apply(
-            name, **{"model": TINY, "accelerator": "cpu", "image": self.images["vllm-fake"], "maxModelLen": 512, **spec}
-        )
+        small = {"requests": {"cpu": "10m", "memory": "32Mi"}}
+        fake = {"image": self.images["vllm-fake"], "resources": small, "maxModelLen": 512}
+        self.apply(name, **{"model": TINY, "accelerator": "cpu", **fake, **spec})
 
     def apply_real(self, name: str = "m", **spec: Any) -> None:
         """A model served by the real vLLM on CPU."""
         cpu = {"enforceEager": True, "env": [{"name": "VLLM_CPU_KVCACHE_SPACE", "value": "1"}]}
-        self.apply(name, **{"model": TINY, "accelerator": "cpu", "maxModelLen": 512, **cpu, **spec})
+        small = {"requests": {"cpu": "100m", "memory": "2Gi"}}
+        self.apply(name, **{"model": TINY, "accelerator": "cpu", "maxModelLen": 512, "resources": small, **cpu, **spec})
 
     def patch(self, name: str, **spec: Any) -> None:
         """Merges into the model's spec."""
