@@ -22,8 +22,9 @@ CREDENTIALS: Mapping[Scheme, tuple[str, ...]] = {
         "AWS_SESSION_TOKEN",
         "AWS_REGION",
         "AWS_ENDPOINT_URL",
+        "AWS_SKIP_SIGNATURE",
     ),
-    Scheme.GS: ("GOOGLE_SERVICE_ACCOUNT_KEY",),
+    Scheme.GS: ("GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BASE_URL", "GOOGLE_SKIP_SIGNATURE"),
     Scheme.MODELSCOPE: ("MODELSCOPE_API_TOKEN",),
     Scheme.HF: ("HF_TOKEN",),
 }
@@ -123,7 +124,7 @@ def store_addresses(settings: Settings, schemes: Sequence[Scheme]) -> dict[str, 
         Scheme.HF: {"HF_ENDPOINT": settings.hub.endpoint},
         Scheme.MODELSCOPE: {"MODELSCOPE_ENDPOINT": sources.modelscope.endpoint},
         Scheme.S3: {"AWS_ENDPOINT_URL": sources.s3.endpoint, "AWS_REGION": sources.s3.region},
-        Scheme.GS: {"GOOGLE_ENDPOINT_URL": sources.gs.endpoint},
+        Scheme.GS: {"GOOGLE_BASE_URL": sources.gs.endpoint},
     }
     return {name: value for scheme in schemes for name, value in known.get(scheme, {}).items() if value}
 
