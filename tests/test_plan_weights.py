@@ -285,3 +285,14 @@ def test_the_pull_runs_where_the_server_may_run() -> None:
     assert weights.pull is not None
     assert weights.pull.placement.node_selector == {"pool": "gpu", "nvidia.com/gpu.product": "NVIDIA-L4"}
     assert weights.pull.placement.tolerations[0]["key"] == "nvidia.com/gpu"
+
+
+def test_a_pull_prefers_nodes_that_probably_have_the_device_and_insists_on_nothing() -> None:
+    weights = some_weights()
+
+    assert weights.pull is not None
+    nodes: Any = weights.pull.placement.affinity["nodeAffinity"]
+    [preferred] = nodes["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert preferred["preference"]["matchExpressions"][0]["key"] == "nvidia.com/gpu.present"
+    assert list(nodes) == ["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert inspect_of().placement.affinity == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from itertools import product
 from typing import Any
@@ -74,6 +75,23 @@ def ranks(spec: Spec) -> int:
     """Processes that each hold a part of the model in one pod: tensor × pipeline × data parallel."""
     sizes = (spec.tensor_parallel_size, spec.pipeline_parallel_size, spec.data_parallel_size)
     return (sizes[0] or 1) * (sizes[1] or 1) * (sizes[2] or 1)
+
+
+def place_pull(spec: Spec, profiles: Named) -> Placement:
+    """Where a download runs: where the server may run, and there where it probably can. A volume may be bound to that place."""
+    placement = place(spec, profiles)
+    hints = [
+        {"key": key, "operator": "In", "values": [value]}
+        for _, profile in profiles
+        for key, value in sorted(profile.node_hints.items())
+    ]
+    if not hints:
+        return placement
+    nodes: dict[str, Any] = dict(placement.affinity.get("nodeAffinity") or {})  # type: ignore[call-overload]
+    preferred = list(nodes.get("preferredDuringSchedulingIgnoredDuringExecution") or [])
+    preferred += [{"weight": 100, "preference": {"matchExpressions": [hint]}} for hint in hints]
+    nodes["preferredDuringSchedulingIgnoredDuringExecution"] = preferred
+    return replace(placement, affinity={**placement.affinity, "nodeAffinity": nodes})
 
 
 def place(spec: Spec, profiles: Named, together: Mapping[str, str] | None = None) -> Placement:

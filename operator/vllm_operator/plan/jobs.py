@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vllm_operator.api import VLLMModel
-from vllm_operator.plan.accelerator import Named, place
+from vllm_operator.plan.accelerator import Named, place_pull
 from vllm_operator.plan.environment import PROGRESS_PORT, job_environment
 from vllm_operator.plan.labels import (
     CLAIM_LABEL,
@@ -55,7 +55,7 @@ def pull_job(
     profiles: Named,
 ) -> JobPlan:
     """The Job that brings the parts to a claim (None: a pod does its work for itself). It runs where the server may run: a volume can be bound to a node or zone."""
-    return _job(model, settings, "pull", name, parts, joined(requests), claim_name, place(model.spec, profiles))
+    return _job(model, settings, "pull", name, parts, joined(requests), claim_name, place_pull(model.spec, profiles))
 
 
 def _job(

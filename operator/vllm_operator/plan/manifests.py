@@ -37,6 +37,8 @@ def manifests(model: VLLMModel, settings: Settings, answer: Mapping[str, object]
     if weights.problems:
         raise PlanError(weights.problems)
     server = plan_server(plan, weights)
+    if server.problems:
+        raise PlanError(server.problems)
     parts = (plan.inspect, weights.claim, weights.pull, server.chat_template, server.deployment, server.service)
     return [render_part(part) for part in parts if part is not None]
 

@@ -93,6 +93,7 @@ class Profile(_Section):
     memory: Size | None = None  # of one device; None: known by name, from the node, or not at all
     compute_capability: Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+$")] | None = None
     node_selector: dict[str, LabelValue | list[LabelValue]] = Field(default_factory=dict)  # a list: any of these values
+    node_hints: dict[str, LabelValue] = Field(default_factory=dict)  # of nodes that have one; downloads prefer them
     tolerations: list[Toleration] = Field(default_factory=list)
     runtime_class_name: str | None = None
     image: Reference | None = None  # None: images.server of the vendor
