@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import importlib
 import io
 import json
 import os
@@ -35,9 +36,8 @@ def main() -> None:
     """Answers until the input ends. The first line of the answer is the release and its flags."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # vLLM logs to stdout, too
-    import generate  # the one beside the flags' files
-    import vllm
-
+    generate = importlib.import_module("generate")  # the one beside the flags' files
+    vllm = importlib.import_module("vllm")
     parser = generate.parser_of_serve()
     print(
         json.dumps({"release": ".".join(vllm.__version__.split(".")[:2]), "flags": generate.flags()}),

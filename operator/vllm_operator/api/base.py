@@ -68,8 +68,10 @@ Quantity = Annotated[
     AfterValidator(check_quantity),
     Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
 ]
+_COUNT_OR_SHARE = r"^[0-9]{1,4}%?$"
 CountOrShare = Annotated[
     str,
     BeforeValidator(_whole_number_as_text),
-    Field(json_schema_extra={"x-kubernetes-int-or-string": True}, pattern=r"^[0-9]{1,4}%?$"),
+    # Twice: pydantic leaves the pattern out of the schema of a value that was converted first.
+    Field(pattern=_COUNT_OR_SHARE, json_schema_extra={"x-kubernetes-int-or-string": True, "pattern": _COUNT_OR_SHARE}),
 ]

@@ -56,7 +56,8 @@ def _convert(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schem
 
 def _property(name: str, field: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
     converted = _convert(field, definitions)
-    return converted | {"default": field["default"]} if name in _KEPT_DEFAULTS and "default" in field else converted
+    kept = field.get("default") if name in _KEPT_DEFAULTS else None
+    return converted if kept is None else converted | {"default": kept}
 
 
 def _resolve(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
