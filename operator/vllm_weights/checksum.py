@@ -1,4 +1,7 @@
-"""The checksum of a file while it grows: reads what is on the disk (still in the page cache), in order, once."""
+"""The checksum of a file while it grows: each byte once, in order.
+
+What arrives in order is taken from memory; the rest is read from the disk, where it mostly still is in the page cache.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,18 @@ class RunningChecksum:
         self._hash = _new(expected.kind, size)
         self._at = 0
         self._lock = threading.Lock()
+
+    def take(self, at: int, pieces: list[bytes | memoryview]) -> None:
+        """Takes in pieces that lie at the offset `at`, if it is their turn and no other thread is at it."""
+        if self._hash is None or not self._lock.acquire(blocking=False):
+            return
+        try:
+            if self._at == at:
+                for piece in pieces:
+                    self._hash.update(piece)
+                    self._at += len(piece)
+        finally:
+            self._lock.release()
 
     def advance(self, available: int, most: int) -> None:
         """Takes in up to `most` bytes of the first `available` ones, unless another thread is at it."""

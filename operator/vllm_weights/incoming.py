@@ -21,6 +21,7 @@ from vllm_weights.failure import Reason, WeightsError
 
 SEGMENT_BYTES = 256 * 1024 * 1024
 """Large, because a request to the hub is counted against its rate limit: a 140 GB model needs 560."""
+WRITE_BACK_BYTES = 32 * 1024 * 1024
 HASH_AHEAD_BYTES = 64 * 1024 * 1024
 """Read for the checksum between two writes, at most, so that a resumed file does not keep its connection waiting."""
 
@@ -110,8 +111,17 @@ class Incoming:
         while written < count:  # A disk that gets full takes a part, and refuses the next.
             written += os.pwrite(self._data, b"".join(pieces)[written:], at + written)
         self._done[segment] += count
+        self._write_back(segment, at, count)
         os.pwrite(self._counters, struct.pack("<Q", self._done[segment]), 8 * segment)
+        self._checksum.take(at, pieces)
         self._checksum.advance(self._prefix(), HASH_AHEAD_BYTES)
+
+    def _write_back(self, segment: int, at: int, count: int) -> None:
+        """Has the kernel begin to write to the disk now and then, so that the sync at the end finds little to do."""
+        if (at + count) // WRITE_BACK_BYTES != at // WRITE_BACK_BYTES:
+            # On dirty pages the advice only starts the writing; they stay in the cache, where the checksum reads them.
+            start = max(segment * self.segment_bytes, at + count - 2 * WRITE_BACK_BYTES)
+            os.posix_fadvise(self._data, start, at + count - start, os.POSIX_FADV_DONTNEED)
 
     def missing_on_disk(self) -> int:
         """Bytes the disk has yet to find room for."""
