@@ -27,11 +27,12 @@ NAME = "vllm-operator"
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """Seconds: how long a Lease holds, when a leader gives up renewing, and between two tries (as CloudNativePG)."""
+    """Seconds: how long a Lease holds, when a leader gives up renewing, between two tries (as CloudNativePG), and for a request."""
 
     duration: float = 15.0
     deadline: float = 10.0
     retry: float = 2.0
+    request: float = 4.0
 
 
 def _end_the_process() -> None:
@@ -126,7 +127,7 @@ class Lease:
         return taken
 
     async def _take(self) -> bool:
-        request = Request("GET", self._path, timeout=self._times.retry * 2)
+        request = Request("GET", self._path, timeout=self._times.request)
         try:
             live = await self._connection.call(request)
         except Gone:
@@ -169,7 +170,7 @@ class Lease:
     async def _write(self, live: dict[str, Any], spec: dict[str, Any]) -> None:
         body = {"metadata": {"resourceVersion": live["metadata"]["resourceVersion"]}, "spec": spec}
         await self._connection.call(
-            Request("PATCH", self._path, body=body, content_type=MERGE, timeout=self._times.retry * 2)
+            Request("PATCH", self._path, body=body, content_type=MERGE, timeout=self._times.request)
         )
 
     def _spec(self, live: dict[str, Any]) -> dict[str, Any]:

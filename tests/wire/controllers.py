@@ -47,7 +47,7 @@ class Controllers:
 
     def on_change(self, change: Change) -> None:
         kind = KINDS[change.place.root, change.place.plural]
-        if kind == "Job" and change.type == "ADDED":
+        if kind == "Job" and change.type == "ADDED" and "template" in change.object["spec"]:
             self.run_job(change.object)
         elif kind == "PersistentVolumeClaim" and change.type == "ADDED":
             self.fake.edit(kind, change.place.name, {"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}})

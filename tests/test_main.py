@@ -1,0 +1,168 @@
+"""The command line: every command on real files, and wrong input named in one line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vllm_operator.__main__ import main
+
+MODEL = {
+    "apiVersion": "vllm-operator.dev/v1alpha1",
+    "kind": "VLLMModel",
+    "metadata": {"name": "tiny", "namespace": "team"},
+    "spec": {"model": "demo/tiny", "maxModelLen": 2048},
+}
+CONFIG = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "torch_dtype": "bfloat16",
+}
+
+
+def a_file(folder: Path, name: str, content: Any) -> str:
+    path = folder / name
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return str(path)
+
+
+def test_render_prints_every_object_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["render", a_file(tmp_path, "m.yaml", MODEL)]) == 0
+
+    kinds = [document["kind"] for document in yaml.safe_load_all(capsys.readouterr().out)]
+    assert sorted(kinds) == ["Deployment", "Job", "Job", "PersistentVolumeClaim", "Service"]
+
+
+def test_render_takes_what_an_inspection_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = a_file(tmp_path, "a.json", json.dumps({"version": 1, "ok": True, "commit": "c" * 40, "bytes": 7 << 30}))
+    main(["render", a_file(tmp_path, "m.yaml", MODEL), "--answer", answer])
+
+    assert "c" * 40 in capsys.readouterr().out
+
+
+def test_render_says_what_the_platform_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = a_file(tmp_path, "s.yaml", {"policy": {"allowedSources": ["hf://ours/*"]}})
+
+    assert main(["render", a_file(tmp_path, "m.yaml", MODEL), "--settings", settings]) == 1
+    assert "SourceNotAllowed" in capsys.readouterr().err
+
+
+def test_crd_prints_the_definition(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crd"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["metadata"]["name"] == "vllmmodels.vllm-operator.dev"
+
+
+@pytest.mark.parametrize(("accelerator", "code"), [("nvidia-h100-80gb", 0), ("nvidia-t4", 1)])
+def test_fit_answers_by_its_exit_code_and_in_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], accelerator: str, code: int
+) -> None:
+    a_file(tmp_path, "config.json", json.dumps(CONFIG))
+    argv = ["fit", a_file(tmp_path, "m.yaml", MODEL), "--config", str(tmp_path), "--accelerator", accelerator]
+
+    assert main([*argv, "--output", "json"]) == code
+    (verdict,) = json.loads(capsys.readouterr().out)
+    assert verdict["fits"] is (code == 0)
+    assert main(argv) == code
+    assert "weights per device" in capsys.readouterr().out
+
+
+def test_fit_counts_the_weights_that_lie_in_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    header = json.dumps({"w": {"dtype": "BF16", "shape": [1024, 1024], "data_offsets": [0, 2 << 20]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    a_file(tmp_path, "config.json", json.dumps(CONFIG))
+    main(
+        [
+            "fit",
+            a_file(tmp_path, "m.yaml", MODEL),
+            "--config",
+            str(tmp_path),
+            "--accelerator",
+            "nvidia-l4",
+            "--output",
+            "json",
+        ]
+    )
+
+    assert json.loads(capsys.readouterr().out)[0]["weightsBytes"] < 1 << 30
+
+
+def test_diagnose_reads_a_log_from_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "sys.stdin", io.StringIO("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n")
+    )
+
+    assert main(["diagnose", "-", "--exit-code", "1", "--output", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reason"] == "GPUOutOfMemory"
+
+
+def test_settings_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settings", a_file(tmp_path, "s.yaml", {"clusterDomain": "cluster.local"})]) == 0
+    assert main(["settings", a_file(tmp_path, "w.yaml", {"clusterDomian": "x"})]) == 2
+    assert "clusterDomian" in capsys.readouterr().err
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out.strip()[0].isdigit()
+
+
+@pytest.mark.parametrize(
+    ("argv", "content", "named"),
+    [
+        (["render", "FILE"], {**MODEL, "spec": {"model": "demo/tiny", "maxModelLength": 5}}, "spec.maxModelLength"),
+        (["render", "FILE"], {**MODEL, "spec": {"model": "demo/tiny", "maxModelLen": 0}}, "spec.maxModelLen"),
+        (["render", "FILE"], {"kind": "Deployment"}, "no object of kind VLLMModel"),
+        (["render", "FILE"], "a: [", "no YAML"),
+        (["render", "/nowhere/m.yaml"], "", "/nowhere/m.yaml"),
+        (["render", "FILE", "--answer", "FILE"], MODEL, "--answer"),
+        (["fit", "FILE", "--accelerator", "nvidia-l4"], MODEL, "--config"),
+        (["fit", "FILE", "--accelerator", "abacus"], MODEL, "--accelerator"),
+        (["fit", "FILE"], MODEL, "--accelerator"),
+        (["run", "--liveness", "8080"], "", "--liveness"),
+        (["run", "--metrics", "0.0.0.0:http"], "", "--metrics"),
+        (["run", "--settings", "/nowhere.yaml"], "", "/nowhere.yaml"),
+    ],
+)
+def test_wrong_input_is_one_line_that_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], content: Any, named: str
+) -> None:
+    file = a_file(tmp_path, "f.yaml", content)
+
+    assert main([file if arg == "FILE" else arg for arg in argv]) == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert error.count("\n") == 1
+
+
+def test_the_package_is_a_program() -> None:
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root / "operator")}
+    found = subprocess.run(
+        [sys.executable, "-m", "vllm_operator", "--help"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert all(
+        command in found.stdout for command in ("run", "render", "crd", "fit", "diagnose", "settings", "version")
+    )

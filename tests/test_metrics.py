@@ -1,0 +1,47 @@
+"""What Prometheus sees of the operator."""
+
+from __future__ import annotations
+
+import aiohttp
+
+from tests.wire.fixtures import a_vllmmodel
+from tests.wire.operator import an_operator
+from vllm_operator.metrics import served
+from vllm_operator.queue import Key
+
+
+async def scraped(port: int) -> dict[str, float]:
+    async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{port}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
+
+
+async def test_looks_models_and_sizes_are_counted() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        await op.look()
+        op.queue.add(Key("team", "m"))
+        op.metrics.queue_length = op.queue.__len__
+        async with served(op.metrics, "127.0.0.1", 0) as port:
+            seen = await scraped(port)
+
+        assert seen['vllm_operator_reconciles_total{result="full"}'] >= 4
+        assert seen['vllm_operator_reconciles_total{result="probe"}'] == 1
+        assert seen["vllm_operator_reconcile_duration_seconds_count"] >= 5
+        assert seen['vllm_operator_models{condition="Ready",reason="Serving",status="True"}'] == 1
+        assert seen['vllm_operator_model_weights_bytes{name="m",namespace="team"}'] == 1_000_000
+        assert seen["vllm_operator_queue_length"] == 1
+
+
+async def test_a_model_that_is_gone_is_not_counted() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        op.fake.remove("VLLMModel", "m")
+        op.doormen.reconciler.changed(Key("team", "m"))
+        await op.look()
+        async with served(op.metrics, "127.0.0.1", 0) as port:
+            seen = await scraped(port)
+
+        assert not any("model_weights_bytes{" in name or "operator_models{" in name for name in seen)

@@ -1,0 +1,309 @@
+"""What a look finds: Jobs with their two ends, pods and their logs, strangers, leftovers, nodes, what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.wire.controllers import ANSWER
+from tests.wire.fixtures import a_vllmmodel
+from tests.wire.operator import Operator, an_operator
+from vllm_operator.api import VLLMModel
+from vllm_operator.decide.types import JobState, Seen
+from vllm_operator.observe import Look
+from vllm_operator.observe.nodes import nodes_seen
+from vllm_operator.observe.reading import container_state, count, newest, parsed
+from vllm_operator.plan import plan_model
+from vllm_operator.queue import Key
+from vllm_operator.settings import load
+
+SETTINGS = load(None)
+
+
+async def look(op: Operator, name: str = "m", before: Look | None = None) -> Look:
+    model = VLLMModel.model_validate(op.fake.get("VLLMModel", name))
+    observer = op.doormen.reconciler._observer
+    return await observer.look(model, plan_model(model, SETTINGS), before)
+
+
+async def seen(op: Operator) -> Seen:
+    return (await look(op)).seen
+
+
+def a_failed(container: str, code: int = 1, **more: Any) -> dict[str, Any]:
+    ended = {"terminated": {"exitCode": code, "reason": "Error", **more}}
+    return {"name": container, "ready": False, "restartCount": 0, "state": ended}
+
+
+async def test_before_anything_nothing_is_seen() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        found = await seen(op)
+
+    assert found == Seen()
+
+
+async def test_a_running_job_is_neither_failed_nor_done() -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("inspect")
+        op.fake.put(a_vllmmodel())
+        await op.look()
+        found = (await seen(op)).inspect
+
+    assert (found.state, found.answer, found.failure, found.owned) == (JobState.RUNNING, None, None, True)
+
+
+async def test_an_answer_is_read_from_the_pod_and_then_from_where_it_is_kept() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.look()
+        fresh = (await seen(op)).inspect
+        await op.look()
+        kept = (await seen(op)).inspect
+
+    assert (fresh.answer, fresh.answer_is_kept) == (ANSWER, False)
+    assert (kept.answer, kept.answer_is_kept) == (ANSWER, True)
+
+
+async def test_an_answer_whose_pod_is_gone_is_lost() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.look()
+        op.fake.remove("Pod", op.fake.all("Pod")[0]["metadata"]["name"])
+        found = (await seen(op)).inspect
+
+    assert (found.state, found.answer, found.failure) == (JobState.SUCCEEDED, None, None)
+
+
+@pytest.mark.parametrize("said", ["", "no json", "[1]", '{"ok": false}', "{" * 5000])
+async def test_an_answer_that_cannot_be_read_is_a_failure(said: str) -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("inspect")
+        op.fake.put(a_vllmmodel())
+        await op.look()
+        op.controllers.end_job(op.fake.all("Job")[0]["metadata"]["name"], said)
+        found = (await seen(op)).inspect
+
+    assert found.state is JobState.SUCCEEDED
+    assert found.answer is None
+    assert found.failure is not None
+
+
+async def test_a_failed_job_says_what_its_pod_said() -> None:
+    said = {"version": 1, "ok": False, "reason": "GatedRepo", "message": "Gated.", "remedy": "Ask.", "retry": False}
+    async with an_operator() as op:
+        op.controllers.holds.add("inspect")
+        op.fake.put(a_vllmmodel())
+        await op.look()
+        op.controllers.end_job(op.fake.all("Job")[0]["metadata"]["name"], json.dumps(said), code=3)
+        found = (await seen(op)).inspect
+
+    assert (found.state, found.tries) == (JobState.FAILED, 1)
+    assert found.failure is not None
+    assert (found.failure.reason, found.failure.message) == ("GatedRepo", "Gated.")
+
+
+async def test_a_job_that_a_quota_keeps_from_starting_is_explained_by_its_events() -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("inspect")
+        op.fake.put(a_vllmmodel())
+        await op.look()
+        job = op.fake.all("Job")[0]
+        op.fake.remove("Pod", f"{job['metadata']['name']}-pod")
+        op.fake.edit("Job", job["metadata"]["name"], {"status": {"active": 0}})
+        op.fake.put({
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "team"},
+            "involvedObject": {"uid": job["metadata"]["uid"], "kind": "Job", "name": job["metadata"]["name"]},
+            "type": "Warning", "reason": "FailedCreate", "lastTimestamp": "2026-11-21T10:00:00Z",
+            "message": 'Error creating: pods "x" is forbidden: exceeded quota: small, requested: pods=1, limited: pods=0',
+        })  # fmt: skip
+        found = (await seen(op)).inspect
+
+    assert found.failure is not None
+    assert found.failure.reason == "QuotaExceeded"
+
+
+async def test_the_log_of_a_starting_server_is_read_at_most_every_quarter_of_a_minute() -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("ready")
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        op.fake.audit.clear()
+        for _ in range(5):
+            op.doormen.reconciler.changed(Key("team", "m"))
+            await op.look()
+        logs = [path for _, path in op.fake.audit if "/log" in path]
+
+    assert len(logs) <= 1
+
+
+async def test_a_server_that_has_not_started_is_not_asked() -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("ready")
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        found = await seen(op)
+
+    assert [(pod.started, pod.answer) for pod in found.pods] == [(False, None)]
+    assert op.controllers.server.asked == []
+
+
+async def test_a_claim_that_waits_is_explained_by_its_events() -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("pull")
+        op.fake.put(a_vllmmodel())
+        for _ in range(3):
+            await op.look()
+        claim = op.fake.all("PersistentVolumeClaim")[0]["metadata"]
+        op.fake.edit("PersistentVolumeClaim", claim["name"], {"status": {"phase": "Pending"}})
+        op.fake.put({
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "team"},
+            "involvedObject": {"uid": claim["uid"]}, "type": "Warning", "reason": "ProvisioningFailed",
+            "message": 'storageclass.storage.k8s.io "fast" not found', "lastTimestamp": "2026-11-21T10:00:00Z",
+        })  # fmt: skip
+        found = (await seen(op)).claim
+
+    assert found is not None
+    assert (found.phase, found.owned) == ("Pending", True)
+    assert found.failure is not None
+    assert "fast" in found.failure.message
+
+
+async def test_leftovers_of_another_plan_are_seen_once_it_is_known() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        first = await look(op)
+        op.fake.edit("VLLMModel", "m", {"spec": {"model": "demo/other"}})
+        before_answer = await look(op, before=first)
+        for _ in range(2):
+            await op.look()
+        after = await look(op, before=first)
+
+    assert first.seen.stale == ()
+    assert before_answer.seen.stale == (), "what the new plan needs is not known yet"
+    assert sorted({ref.kind for ref in after.seen.stale}) == ["Job", "PersistentVolumeClaim"]
+    assert len(after.seen.stale) == 3
+
+
+async def test_leftovers_are_not_looked_for_while_the_plan_stays() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        first = await look(op)
+        op.fake.audit.clear()
+        await look(op, before=first)
+
+    assert not any("managed-by" in path for _, path in op.fake.audit)
+
+
+async def test_after_a_change_of_model_nothing_of_the_old_one_is_left() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        old = {job["metadata"]["name"] for job in op.fake.all("Job")}
+        op.fake.edit("VLLMModel", "m", {"spec": {"model": "demo/other"}})
+        op.doormen.reconciler.changed(Key("team", "m"))
+        await op.settle()
+        op.doormen.reconciler.changed(Key("team", "m"))
+        await op.settle()
+
+        assert op.condition("Ready") == ("True", "Serving")
+        assert not old & {job["metadata"]["name"] for job in op.fake.all("Job")}
+        assert len(op.fake.all("PersistentVolumeClaim")) == 1
+
+
+@pytest.mark.parametrize(("target", "expected"), [("m", True), ("other", False)])
+async def test_an_autoscaler_of_the_deployment_is_seen(target: str, expected: bool) -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        op.fake.put({
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "h", "namespace": "team"},
+            "spec": {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target}},
+        })  # fmt: skip
+        assert (await seen(op)).autoscaled is expected
+
+
+async def test_an_autoscaler_of_the_model_itself_leaves_the_deployment_to_us() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        op.fake.put({
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "h", "namespace": "team"},
+            "spec": {"scaleTargetRef": {"kind": "VLLMModel", "name": "m"}},
+        })  # fmt: skip
+        assert not (await seen(op)).autoscaled
+
+
+async def test_what_the_spec_names_and_the_namespace_lacks_is_seen() -> None:
+    template = {"configMapKeyRef": {"name": "chat", "key": "t"}}
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel(model="pvc://models/llama", chatTemplate=template))
+        assert (await seen(op)).missing == ("claim models", "ConfigMap chat")
+
+        op.fake.put(
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "chat", "namespace": "team"}, "data": {}}
+        )
+        assert (await seen(op)).missing == ("claim models", "key t of ConfigMap chat")
+
+
+async def test_a_shared_object_that_the_operator_did_not_make_is_a_stranger() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        model = VLLMModel.model_validate(op.fake.get("VLLMModel", "m"))
+        inspect = plan_model(model, SETTINGS).inspect
+        assert inspect is not None
+        op.fake.put({"apiVersion": "batch/v1", "kind": "Job", "spec": {},
+                     "metadata": {"name": inspect.name, "namespace": "team", "labels": {"vllm-operator.dev/job": "x"}}})  # fmt: skip
+        found = await seen(op)
+
+    assert [ref.kind for ref in found.strangers] == ["Job"]
+
+
+A100: Mapping[str, str] = {
+    "nvidia.com/gpu.memory": "81920",
+    "nvidia.com/gpu.compute.major": "8",
+    "nvidia.com/gpu.compute.minor": "0",
+    "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
+}
+
+
+def a_plan(**spec: Any) -> Any:
+    body = a_vllmmodel(**spec)
+    body["metadata"]["uid"] = "u"
+    return plan_model(VLLMModel.model_validate(body), SETTINGS)
+
+
+def a_node(labels: Mapping[str, str]) -> dict[str, Any]:
+    return {"metadata": {"name": "n", "labels": dict(labels)}}
+
+
+def test_the_largest_accelerator_that_the_model_may_use_is_read_from_labels() -> None:
+    t4 = {"nvidia.com/gpu.memory": "15360", "nvidia.com/gpu.compute.major": "7", "nvidia.com/gpu.compute.minor": "5"}
+    found = nodes_seen([a_node(t4), a_node(A100), a_node({})], a_plan())
+
+    assert (found.memory_bytes, found.compute_capability) == (80 * 1024**3, "8.0")
+    assert found.product == "NVIDIA-A100-SXM4-80GB"
+
+
+def test_nodes_that_the_model_may_not_use_say_nothing() -> None:
+    plan = a_plan(pod={"nodeSelector": {"zone": "b"}})
+
+    assert nodes_seen([a_node(A100)], plan).memory_bytes is None
+    assert nodes_seen([a_node({**A100, "zone": "b"})], plan).memory_bytes == 80 * 1024**3
+
+
+@pytest.mark.parametrize("memory", ["", "many", "-1", "1e9", "9" * 40])
+def test_labels_that_are_no_numbers_say_nothing(memory: str) -> None:
+    assert nodes_seen([a_node({**A100, "nvidia.com/gpu.memory": memory})], a_plan()).memory_bytes is None
+
+
+def test_reading_never_trips_over_what_is_not_there() -> None:
+    assert count({}, "status", "active") == 0
+    assert container_state({"status": {"containerStatuses": None}}) == {}
+    assert newest([]) is None
+    assert parsed("[" * 100_000) is None
