@@ -15,7 +15,7 @@ from tests.cluster import binary, images, lock, processes, tiny_model
 from tests.cluster.engine import _pip_settings
 from tests.cluster.images import ALL, content_hash, files_of
 from tests.cluster.places import ROOT
-from tests.cluster.steps import StepFailed, run
+from tests.cluster.steps import StepFailed, pipe, run
 
 REFERENCE = re.compile(r"vllm-operator\.local/[a-z-]+:[0-9a-f]{12}")
 
@@ -158,6 +158,15 @@ def test_a_process_that_ended_and_a_pid_of_somebody_else_are_not_ours(
 def test_a_failed_command_is_told_with_its_last_words() -> None:
     with pytest.raises(StepFailed, match="ended with 3:\nwhy it failed"):
         run(sys.executable, "-c", "import sys; print('why it failed'); sys.exit(3)")
+
+
+def test_what_one_command_writes_the_other_reads_and_a_failure_of_either_is_told(tmp_path: Path) -> None:
+    copy = f"import sys; open({str(tmp_path / 'copy')!r}, 'w').write(sys.stdin.read())"
+    pipe((sys.executable, "-c", "print('some bytes')"), (sys.executable, "-c", copy))
+    assert (tmp_path / "copy").read_text() == "some bytes\n"
+
+    with pytest.raises(StepFailed, match="the reader is broken"):
+        pipe((sys.executable, "-c", "print(1)"), (sys.executable, "-c", "raise SystemExit('the reader is broken')"))
 
 
 def test_a_missing_program_is_named() -> None:

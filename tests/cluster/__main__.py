@@ -8,7 +8,7 @@ import os
 import sys
 
 from tests.cluster import images, lock, models, node, ownership, teardown, vllm_python
-from tests.cluster.places import BINARIES, KUBECONFIG
+from tests.cluster.places import BINARIES, KUBECONFIG, ROOT
 from tests.cluster.runtime import answers
 from tests.cluster.steps import StepFailed
 
@@ -35,7 +35,8 @@ def _images(given: argparse.Namespace) -> int:
         found = images.references(names)
     else:
         ownership.require_root()
-        provide = images.build if given.no_import or not answers() else images.put_on_node
+        on_node = not given.no_import and ownership.owner() == ROOT and answers()
+        provide = images.put_on_node if on_node else images.build
         found = {name: provide(name) for name in names}
     print(json.dumps(found) if given.output == "json" else "\n".join(found.values()))
     return 0
@@ -107,6 +108,9 @@ def main(words: list[str]) -> int:
     except StepFailed as failed:
         print(failed, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted: the next `up` goes on from here, `down` removes what is there", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

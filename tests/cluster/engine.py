@@ -25,6 +25,7 @@ PYTHON_IMAGE = "python:3.11-slim"
 DEBIAN = "bookworm"
 DEBIAN_PACKAGES = "python3,python3-venv,ca-certificates"
 DEBIAN_IMAGE = "localhost/python-3.11-slim:1"
+BUILDAH = ("buildah", "--root", str(CACHE / "buildah"), "--runroot", "/run/vllm-operator-buildah")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # Nobody reads manuals in an image: 40 MB less.
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
@@ -45,7 +46,8 @@ class Engine(Protocol):
 
     def forget(self, reference: str) -> None: ...
 
-    def save(self, reference: str, archive: Path) -> None: ...
+    def save(self, reference: str) -> tuple[str, ...]:
+        """The command that writes the image to its standard output, as `docker save` does."""
 
 
 def engine() -> Engine:
@@ -113,8 +115,8 @@ class Docker:
     def forget(self, reference: str) -> None:
         run("docker", "rmi", "--force", reference, check=False)
 
-    def save(self, reference: str, archive: Path) -> None:
-        run("docker", "save", "--output", archive, reference)
+    def save(self, reference: str) -> tuple[str, ...]:
+        return ("docker", "save", reference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +127,7 @@ class Buildah:
         # Cache mounts (pip's downloads) go to the folder for temporary files: this one is kept.
         temporary = CACHE / "buildah-tmp"
         temporary.mkdir(parents=True, exist_ok=True)
-        storage = ("--root", CACHE / "buildah", "--runroot", "/run/vllm-operator-buildah")
-        return run("buildah", *storage, *words, check=check, env={"TMPDIR": str(temporary)})
+        return run(*BUILDAH, *words, check=check, env={"TMPDIR": str(temporary)})
 
     def has(self, reference: str) -> bool:
         return reference in self.references(reference.rpartition(":")[0])
@@ -159,8 +160,8 @@ class Buildah:
     def forget(self, reference: str) -> None:
         self._run("rmi", reference, check=False)
 
-    def save(self, reference: str, archive: Path) -> None:
-        self._run("push", "--quiet", reference, f"docker-archive:{archive}:{reference}")
+    def save(self, reference: str) -> tuple[str, ...]:
+        return (*BUILDAH, "push", "--quiet", reference, f"docker-archive:/dev/stdout:{reference}")
 
 
 def _build_arguments(arguments: Mapping[str, str]) -> tuple[str, ...]:

@@ -146,7 +146,5 @@ def pause_reference() -> str:
 
 def _import(builder: Engine, wanted: str) -> None:
     name = wanted.rpartition("/")[2].partition(":")[0]
-    with step(f"putting the image {name} on the node"), tempfile.TemporaryDirectory(dir=CACHE) as folder:
-        archive = Path(folder) / "image.tar"
-        builder.save(wanted, archive)
-        runtime.import_archive(str(archive), wanted)
+    with step(f"putting the image {name} on the node"):
+        runtime.take(builder.save(wanted), wanted)

@@ -6,11 +6,12 @@ Images stay in the cache when the node goes down, so that the next one need not 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from tests.cluster import processes
 from tests.cluster.network import CNI_CONFIG
 from tests.cluster.places import BINARIES, CACHE, CONTAINERD_SOCKET, CONTAINERD_STATE, HERE, STATE
-from tests.cluster.steps import run, say, succeeds
+from tests.cluster.steps import pipe, run, say, succeeds
 
 IMAGE_STORE = CACHE / "containerd"
 PAUSE = "vllm-operator.local/pause"
@@ -50,14 +51,27 @@ def images() -> set[str]:
     return set(run(*CTR, "images", "list", "--quiet").split())
 
 
-def import_archive(archive: str, reference: str) -> None:
-    """Takes an image archive in, keeps kubelet's hands off it, and removes older tags of the same image."""
-    run(*CTR, "images", "import", archive)
+def take(save: Sequence[str], reference: str) -> None:
+    """Takes in what the command writes, keeps kubelet's hands off it, and removes older tags of the same image."""
+    pipe(save, (*CTR, "images", "import", "-"))
     run(*CTR, "images", "label", reference, PINNED)
+    _remove_older(reference)
+
+
+def _remove_older(reference: str) -> None:
+    """Removes what went by the same name before, unless a container still uses it.
+
+    The runtime names each image a second time, by its digest: as long as that name is there, the gigabytes are, too.
+    """
+    digests = {line.split()[0]: line.split()[2] for line in run(*CTR, "images", "list").splitlines()[1:]}
+    used = {line.split()[1] for line in run(*CTR, "containers", "list").splitlines()[1:]}
     repository = reference.rpartition(":")[0]
-    for other in images():
-        if other.rpartition(":")[0] == repository and other != reference:
-            run(*CTR, "images", "remove", other)
+    older = {name for name in digests if name.rpartition(":")[0] == repository and name != reference} - used
+    kept = {digest for name, digest in digests.items() if not name.startswith("sha256:") and name not in older}
+    unnamed = {name for name, digest in digests.items() if name.startswith("sha256:") and digest not in kept} - used
+    if older | unnamed:
+        # At once (--sync): containerd would keep the bytes until a hundred changes have come together.
+        run(*CTR, "images", "remove", "--sync", *sorted(older | unnamed))
 
 
 def remove_pods() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +72,32 @@ def run(
     if check and process.returncode != 0:
         raise StepFailed(f"`{' '.join(words)}` ended with {process.returncode}:\n{(said + complained)[-4000:]}")
     return said
+
+
+def pipe(producer: Sequence[str | Path], consumer: Sequence[str | Path], env: Mapping[str, str] | None = None) -> None:
+    """Gives what one command writes to another to read, without a file between. Raises StepFailed with what the one that failed said."""
+    first = [str(word) for word in producer]
+    second = [str(word) for word in consumer]
+    with tempfile.TemporaryFile("w+") as complaints:
+        source = subprocess.Popen(
+            first,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            env={**os.environ, **(env or {})},
+        )
+        target = subprocess.Popen(second, stdin=source.stdout, stdout=subprocess.DEVNULL, stderr=complaints, text=True)
+        assert source.stdout is not None
+        source.stdout.close()  # the target alone reads it: its end then ends the source
+        _running.update((source, target))
+        codes = (target.wait(), source.wait())
+        _running.difference_update((source, target))
+        if codes != (0, 0):
+            complaints.seek(0)
+            raise StepFailed(
+                f"`{' '.join(first)} | {' '.join(second)}` ended with {codes}:\n{complaints.read()[-4000:]}"
+            )
 
 
 def succeeds(*command: str | Path) -> bool:
