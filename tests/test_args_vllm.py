@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -20,7 +20,7 @@ from vllm_operator.api import Spec, camel, parse_strict, quantity_bytes
 from vllm_operator.crd import schema
 from vllm_operator.plan.args import FLAGS, serve_args
 from vllm_operator.plan.flags import RELEASES, known_flags
-from vllm_operator.plan.flags.refusals import refusals
+from vllm_operator.plan.flags.refusals import answers, refusals
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
@@ -79,11 +79,15 @@ class Parser:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def parse(self, words: tuple[str, ...]) -> dict[str, Any]:
+    def ask(self, words: Sequence[str]) -> dict[str, Any]:
+        """What the parser made of the words, or its error."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(words) + "\n")
         self.process.stdin.flush()
-        answer = self._line()
+        return self._line()
+
+    def parse(self, words: Sequence[str]) -> dict[str, Any]:
+        answer = self.ask(words)
         assert "parsed" in answer, (words, answer)
         parsed: dict[str, Any] = answer["parsed"]
         return parsed
@@ -237,3 +241,28 @@ def test_the_installed_release_has_the_flags_that_are_written_down(parser: Parse
     gone = sorted(written.keys() - installed.keys())
     changed = sorted(name for name in installed.keys() & written.keys() if installed[name] != written[name])
     assert (added, gone, changed) == ([], [], []), f"vLLM {parser.release}: new {added}, gone {gone}, changed {changed}"
+
+
+@st.composite
+def smuggled(draw: st.DrawFn) -> list[str]:
+    """A flag of any release as somebody might write it who wants it past the rules."""
+    flag = draw(st.sampled_from(sorted({spelling for release in RELEASES for spelling in known_flags(release)})))
+    begun = flag[: draw(st.integers(3, len(flag)))] if flag.startswith("--") and draw(st.booleans()) else flag
+    word = begun.replace("-", "_").replace("__", "--", 1) if draw(st.booleans()) and begun.startswith("--") else begun
+    value = draw(st.sampled_from(["1", "2", "half", "fp8", "x", "true", "{}", "a.b.C"]))
+    shapes = [[word], [word, value], [f"{word}={value}"], [f"{word}{value}"], [f"{word}.key", value]]
+    before = draw(st.sampled_from([[], ["--max-logprobs=3"], ["--max-logprobs", "3"]]))
+    return [*before, *draw(st.sampled_from([*shapes, [f"{word}.key={value}"], [f"{word}.key+={value}"]]))]
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(extra=smuggled())
+def test_what_reaches_an_owned_flag_in_vllms_parser_is_refused_before(parser: Parser, extra: list[str]) -> None:
+    own = serve_args(a_spec(), PATH, served_model_names=("demo/tiny",))
+    answer = parser.ask([*own, *extra])
+    if "parsed" not in answer:
+        return
+    before = parser.parse(own)
+    owned = {flag.removeprefix("--").replace("-", "_") for flag in answers()}
+    reached = {name for name in owned & before.keys() if before[name] != answer["parsed"][name]}
+    assert not reached or refusals(extra), (extra, reached)

@@ -6,7 +6,15 @@ import pytest
 
 from vllm_operator.api import Spec
 from vllm_operator.api.old_names import OLD_ARGUMENTS, old_flag
-from vllm_operator.plan.flags import RELEASES, flag_name, known_flags, refusals, release_of
+from vllm_operator.plan.flags import (
+    RELEASES,
+    extra_args_problems,
+    flag_name,
+    known_flags,
+    may_mean,
+    refusals,
+    release_of,
+)
 from vllm_operator.plan.flags.owners import DANGEROUS_FLAGS, FIELD_OF_FLAG, OPERATOR_FLAGS
 from vllm_operator.plan.flags.refusals import answers
 
@@ -168,3 +176,28 @@ def test_a_flag_has_one_form() -> None:
 def test_an_old_argument_is_no_flag_of_a_known_release(name: str, release: str) -> None:
     found = known_flags(release).get(old_flag(name))
     assert found is None or found.flag != old_flag(name)
+
+
+def test_the_plan_hears_of_each_refused_word() -> None:
+    found = extra_args_problems(["--port=1", "--stream-interval=2"], "vllm/vllm-openai:v0.33.0")
+    assert [problem.message for problem in found] == [
+        'extraArgs: "--port=1" is refused: the operator says where the server listens.'
+    ]
+
+
+def test_an_unknown_flag_is_told_for_a_known_image_only() -> None:
+    assert extra_args_problems(["--a-flag-of-tomorrow"], "example.org/vllm-fork:mine") == []
+    assert extra_args_problems(["--a-flag-of-tomorrow"], "vllm/vllm-openai:v0.33.0")
+
+
+@pytest.mark.parametrize(
+    "word", ["--allowed-media-domains", "--allowed_media_domains=x", "--allowed-me", "--allowed-m=x"]
+)
+def test_a_flag_that_the_platform_keeps_is_found_by_its_beginning(word: str) -> None:
+    assert may_mean(word, "--allowed-media-domains")
+    assert extra_args_problems([word, "x"], "example.org/any", kept=["--allowed-media-domains"])
+
+
+def test_other_words_do_not_mean_it() -> None:
+    for word in ("--allowed-media-domains-x", "x", "-1", "--allowed-origins=*", "--"):
+        assert not may_mean(word, "--allowed-media-domains")
