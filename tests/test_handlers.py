@@ -166,6 +166,18 @@ async def test_with_named_namespaces_nothing_of_cluster_scope_is_read(
         assert all("/namespaces/team/" in path for path in resources)
 
 
+async def test_a_user_without_a_name_can_watch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """In the container uid 65532 has no entry in /etc/passwd, and kopf would ask for one."""
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 65532")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    async with watching(monkeypatch, tmp_path) as watched:
+        watched.fake.put(a_vllmmodel())
+        assert await watched.next() == M
+
+
 async def test_liveness_follows_the_process_own_judgement(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import kopf
 
@@ -155,6 +155,8 @@ async def watch(doormen: Doormen, namespaces: Collection[str] = (), liveness: st
     await kopf.operator(
         registry=registry(doormen),
         settings=made,
+        # Else kopf asks for the user's name, and uid 65532 of a container has none.
+        identity=cast(Any, "vllm-operator"),
         standalone=True,
         clusterwide=not namespaces,
         namespaces=sorted(namespaces),
