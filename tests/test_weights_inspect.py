@@ -13,6 +13,7 @@ import pytest
 from tests.hub import Hub
 from tests.hub.models import LLAMA, write_model, write_safetensors
 from tests.hub.running import run
+from tests.stores.folder import FolderHandler, FolderServer
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.inspection import inspect
 from vllm_weights.request import Request
@@ -192,6 +193,22 @@ def test_a_hub_that_nobody_runs_is_unreachable(hub: Hub) -> None:
 
     assert caught.value.reason is Reason.HUB_UNREACHABLE
     assert "HF_ENDPOINT" in caught.value.remedy
+
+
+class _Sizeless(FolderHandler):
+    def answer(self) -> None:
+        self.send(200, json.dumps({"sha": "0" * 40, "siblings": [{"rfilename": "model.safetensors"}]}).encode())
+
+
+class SizelessMirror(FolderServer):
+    handler = _Sizeless
+
+
+def test_a_mirror_that_tells_no_sizes_is_refused(tmp_path: Path) -> None:
+    with SizelessMirror(tmp_path) as mirror, pytest.raises(WeightsError, match="without their sizes") as caught:
+        inspect((Request(source="org/model"),), False, {"HF_ENDPOINT": mirror.url})
+
+    assert caught.value.reason is Reason.HUB_REFUSED
 
 
 def test_a_connection_that_breaks_once_is_no_failure(hub: Hub) -> None:

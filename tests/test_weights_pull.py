@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 
 from tests.hub import Hub
 from tests.hub.models import write_model
-from tests.hub.running import Program, run
+from tests.hub.running import OPERATOR, Program, run, usage_of
 from vllm_weights.failure import WeightsError
 from vllm_weights.progress import Progress, served
 from vllm_weights.pull import Pull
@@ -288,9 +289,14 @@ def test_a_taken_progress_port_is_no_failure(capsys: pytest.CaptureFixture[str])
 def test_memory_stays_small_whatever_the_model_weighs(hub: Hub, to: Path, tmp_path: Path) -> None:
     write_model(hub.repos.root / "org/gigabyte", shards=2, shard_bytes=512 * MIB, sparse=True)
     request = {"source": "org/gigabyte", "destination": str(to), "parallelism": 16}
-    program = Program("pull", request, tmp_path / "work", {"HF_ENDPOINT": hub.url})
-    _, status, usage = os.wait4(program.process.pid, 0)
-    program.process.returncode = os.waitstatus_to_exitcode(status)
+    environment = {
+        "PYTHONPATH": str(OPERATOR),
+        "HF_ENDPOINT": hub.url,
+        "WEIGHTS_REQUEST": json.dumps({"version": 1, **request}),
+        "TERMINATION_MESSAGE_PATH": str(tmp_path / "termination"),
+        "PROGRESS_PORT": "0",
+    }
+    usage = usage_of([sys.executable, "-m", "vllm_weights", "pull"], environment)
 
-    assert program.process.returncode == 0, program.log.read_text()
-    assert usage.ru_maxrss <= 192 * 1024
+    assert usage.code == 0, (tmp_path / "termination").read_text()
+    assert usage.highest_memory_mib <= 192

@@ -13,6 +13,8 @@ from vllm_weights import termination
 from vllm_weights.inspection import fitting
 from vllm_weights.summary import compact, quantization_of, reductions
 
+pytestmark = pytest.mark.weights
+
 ANSWER = {"version": 1, "ok": True, "source": "org/model", "commit": "0" * 40, "quantization": {}}
 LAYERS = ["sliding_attention", "sliding_attention", "full_attention"] * 30
 

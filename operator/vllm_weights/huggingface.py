@@ -39,7 +39,14 @@ class HuggingFace:
         if response.status_code != 200:
             raise self._failure(response, wanted)
         answer = wire.json_object(response, self.host)
-        files = tuple(_file(entry) for entry in answer.get("siblings") or ())
+        siblings = answer.get("siblings") or []
+        if any(entry.get("size") is None and not entry.get("lfs") for entry in siblings):
+            raise WeightsError(
+                Reason.HUB_REFUSED,
+                f"{self.host} lists the files of {self.repo} without their sizes.",
+                "This mirror does not speak the whole protocol: use another HF_ENDPOINT.",
+            )
+        files = tuple(_file(entry) for entry in siblings)
         parameters = (answer.get("safetensors") or {}).get("parameters") or {}
         return Listing(str(answer.get("sha")), files, {str(key): int(value) for key, value in parameters.items()})
 

@@ -18,9 +18,11 @@ from pathlib import Path
 from vllm_weights.checksum import RunningChecksum
 from vllm_weights.contents import Item
 from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.listing import DigestKind
 
 SEGMENT_BYTES = 256 * 1024 * 1024
 """Large, because a request to the hub is counted against its rate limit: a 140 GB model needs 560."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 WRITE_BACK_BYTES = 32 * 1024 * 1024
 HASH_AHEAD_BYTES = 64 * 1024 * 1024
 """Read for the checksum between two writes, at most, so that a resumed file does not keep its connection waiting."""
@@ -166,6 +168,12 @@ class Incoming:
 
 
 def state_name(item: Item) -> str:
-    """Another content gets other counters, even under the same name."""
-    text = f"{item.path}\0{item.file.size}\0{item.file.digest.kind}\0{item.file.digest.value}\0{item.file.version}"
+    """Another content gets other counters, even under the same name.
+
+    So does, for a file without a checksum, another start of the node: nothing would tell what a crash has lost.
+    """
+    digest = item.file.digest
+    text = f"{item.path}\0{item.file.size}\0{digest.kind}\0{digest.value}\0{item.file.version}"
+    if digest.kind is DigestKind.NONE and BOOT_ID.exists():
+        text += BOOT_ID.read_text()
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.hub.models import write_model
-from tests.hub.running import OPERATOR
+from tests.hub.running import OPERATOR, usage_of
 
 GIGABYTE = 1_000_000_000
 
@@ -28,22 +28,18 @@ def measured(command: list[str], environment: Mapping[str, str], to: Path, size:
     shutil.rmtree(to, ignore_errors=True)
     os.sync()
     started = time.monotonic()
-    process = subprocess.Popen(
-        command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    usage = usage_of(command, environment)
     ended = time.monotonic() - started
     os.sync()  # The pull syncs what it wrote, hf leaves it to the kernel: compared is what is on the disk.
     seconds = time.monotonic() - started
-    if process.returncode:
-        raise SystemExit(f"{command} ended with {process.returncode}")
+    if usage.code:
+        raise SystemExit(f"{command} ended with {usage.code}")
     return {
         "secondsToTheEnd": round(ended, 2),
         "secondsToTheDisk": round(seconds, 2),
         "megabytesPerSecond": round(size / seconds / 1e6),
-        "cpuSeconds": round(usage.ru_utime + usage.ru_stime, 2),
-        "highestMemoryMiB": round(usage.ru_maxrss / 1024),
+        "cpuSeconds": round(usage.cpu_seconds, 2),
+        "highestMemoryMiB": round(usage.highest_memory_mib),
     }
 
 

@@ -11,6 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+LAUNCHER = """
+import os, sys
+pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, usage = os.wait4(pid, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_maxrss, usage.ru_utime + usage.ru_stime, file=sys.stderr)
+"""
+"""Between the measuring process and the measured: a child's highest memory includes its parent's at the start."""
 OPERATOR = Path(__file__).parents[2] / "operator"
 
 
@@ -19,6 +26,27 @@ class Ended:
     code: int
     answer: dict[str, Any]
     output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    code: int
+    highest_memory_mib: float
+    cpu_seconds: float
+
+
+def usage_of(command: list[str], environment: Mapping[str, str]) -> Usage:
+    """Runs a command and says what it took."""
+    ended = subprocess.run(
+        [sys.executable, "-S", "-c", LAUNCHER, *command],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    code, kibibytes, seconds = ended.stderr.splitlines()[-1].split()
+    return Usage(int(code), int(kibibytes) / 1024, float(seconds))
 
 
 class Program:
