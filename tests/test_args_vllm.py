@@ -59,6 +59,13 @@ OBJECTS = {
     ),
 }
 
+# Choices that older supported releases lack.
+SINCE = dict.fromkeys(("octave_k3v3", "octave_k3v3_compact", "octave_k3v4"), "0.33")
+
+
+def _number(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split("."))
+
 
 class Parser:
     """The running parser of one vLLM."""
@@ -71,6 +78,7 @@ class Parser:
         first = self._line()
         self.release: str = first["release"]
         self.flags: list[dict[str, Any]] = first["flags"]
+        self.choices: dict[str, list[Any]] = first["choices"]
 
     def _line(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -125,7 +133,7 @@ def values(name: str) -> st.SearchStrategy[Any]:
         return st.sampled_from(WORDS[name])
     described = schema()["properties"]["spec"]["properties"][camel(name)]
     if "enum" in described:
-        return st.sampled_from(choices(name))
+        return st.sampled_from([choice for choice in choices(name) if choice not in SINCE])
     if described["type"] == "boolean":
         return st.booleans()
     if described["type"] == "integer":
@@ -241,6 +249,13 @@ def test_the_installed_release_has_the_flags_that_are_written_down(parser: Parse
     gone = sorted(written.keys() - installed.keys())
     changed = sorted(name for name in installed.keys() & written.keys() if installed[name] != written[name])
     assert (added, gone, changed) == ([], [], []), f"vLLM {parser.release}: new {added}, gone {gone}, changed {changed}"
+
+
+@pytest.mark.parametrize("name", ["quantization", "kv_cache_dtype", "load_format", "dtype", "max_lora_rank"])
+def test_the_choices_are_those_of_the_installed_release(parser: Parser, name: str) -> None:
+    """On a difference: add what is new to the type (with its release, below SINCE), answer what is gone in old_names."""
+    later = {value for value, since in SINCE.items() if _number(since) > _number(parser.release)}
+    assert set(choices(name)) - later == set(parser.choices[name])
 
 
 @st.composite

@@ -14,7 +14,7 @@ import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "operator" / "vllm_operator" / "plan" / "flags"))
 
@@ -32,6 +32,20 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else repr(value)
 
 
+def choices() -> dict[str, list[Any]]:
+    """The closed sets of vLLM behind fields that are enumerated here; its parser leaves most of them open."""
+    places = {
+        "quantization": ("vllm.model_executor.layers.quantization", "QuantizationMethods"),
+        "kv_cache_dtype": ("vllm.config.cache", "CacheDType"),
+        "load_format": ("vllm.model_executor.model_loader", "LoadFormats"),
+        "dtype": ("vllm.config.model", "ModelDType"),
+        "max_lora_rank": ("vllm.config.lora", "MaxLoRARanks"),
+    }
+    return {
+        name: list(get_args(getattr(importlib.import_module(module), kind))) for name, (module, kind) in places.items()
+    }
+
+
 def main() -> None:
     """Answers until the input ends. The first line of the answer is the release and its flags."""
     answers = os.fdopen(os.dup(1), "w")
@@ -40,7 +54,9 @@ def main() -> None:
     vllm = importlib.import_module("vllm")
     parser = generate.parser_of_serve()
     print(
-        json.dumps({"release": ".".join(vllm.__version__.split(".")[:2]), "flags": generate.flags()}),
+        json.dumps(
+            {"release": ".".join(vllm.__version__.split(".")[:2]), "flags": generate.flags(), "choices": choices()}
+        ),
         file=answers,
         flush=True,
     )

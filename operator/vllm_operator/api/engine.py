@@ -67,6 +67,10 @@ KvCacheDtype = Literal[
     "fp8_per_token_head",
     "nvfp4",
     "nvfp4_4over6",
+    # Since vLLM 0.33.
+    "octave_k3v3",
+    "octave_k3v3_compact",
+    "octave_k3v4",
 ]
 LoadFormat = Literal[
     "auto",
