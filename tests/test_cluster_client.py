@@ -203,11 +203,11 @@ async def test_an_apply_creates_changes_and_is_forced_under_one_manager() -> Non
 
 async def test_a_status_is_replaced_whole_and_only_on_the_model_that_was_read() -> None:
     async with a_cluster() as (fake, cluster):
-        uid = fake.put(a_vllmmodel())["metadata"]["uid"]
-        fake.edit("VLLMModel", "m", {"status": {"url": "old"}})
-        await Writer(cluster.connection, Owner("team", "m", uid)).status({"replicas": 1})
+        fake.put(a_vllmmodel())
+        read = fake.edit("VLLMModel", "m", {"status": {"url": "old"}})["metadata"]["resourceVersion"]
+        await writer_of(cluster).status({"replicas": 1}, read)
         with pytest.raises(Conflict):
-            await Writer(cluster.connection, Owner("team", "m", "another-life")).status({"replicas": 2})
+            await writer_of(cluster).status({"replicas": 2}, read)
 
     assert fake.get("VLLMModel", "m")["status"] == {"replicas": 1}  # type: ignore[index]
 

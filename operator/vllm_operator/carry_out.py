@@ -25,9 +25,12 @@ _SUMMARY = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLE
 
 
 class CarryingOut:
-    """One decision about one model. `status_version` is the version that our write of the status made, if any."""
+    """One decision about one model, which was read at `version`.
 
-    def __init__(self, cluster: Cluster, recorder: Recorder, model: VLLMModel, look: Look) -> None:
+    `status_version` is the version that our write of the status made, if any.
+    """
+
+    def __init__(self, cluster: Cluster, recorder: Recorder, model: VLLMModel, look: Look, version: str) -> None:
         metadata = model.metadata
         self._cluster = cluster
         self._recorder = recorder
@@ -35,6 +38,7 @@ class CarryingOut:
         self._owner = Owner(metadata.namespace, metadata.name, metadata.uid)
         self._writer = Writer(cluster.connection, self._owner)
         self._versions = dict(look.versions)
+        self._version = version
         self.status_version = ""
 
     async def do(self, decision: Decision, *, refused_before: bool = False) -> None:
@@ -59,7 +63,8 @@ class CarryingOut:
     async def _tell(self, status: Status) -> None:
         """Writes the status, but only one that says something new."""
         if status != self._model.status:
-            self.status_version = await self._writer.status(status.as_json())
+            self._version = await self._writer.status(status.as_json(), self._version)
+            self.status_version = self._version
             self._model = self._model.model_copy(update={"status": status})
 
     async def _write(self, decision: Decision) -> None:

@@ -136,15 +136,15 @@ class Reconciler:
             return None
         if model.metadata.deletion_timestamp is not None:
             return None  # its ownerReferences take everything away
-        return await self._reconcile(key, model, memory)
+        return await self._reconcile(key, model, _version_of(body), memory)
 
-    async def _reconcile(self, key: Key, model: VLLMModel, memory: Memory) -> float | None:
+    async def _reconcile(self, key: Key, model: VLLMModel, version: str, memory: Memory) -> float | None:
         plan = plan_model(model, self._settings)
         events = memory.events
         look = memory.look = await self._observer.look(model, plan, memory.look)
         self.interests.learn(key, look.followed)
         decision = decide(model, plan, look.seen, self._now())
-        carrying = CarryingOut(self._cluster, self._recorder, model, look)
+        carrying = CarryingOut(self._cluster, self._recorder, model, look, version)
         try:
             await carrying.do(decision, refused_before=memory.refused)
         except (Forbidden, Refused):
@@ -170,7 +170,8 @@ class Reconciler:
         status = refuse(before, metadata.generation, facts, self._now())
         if status != before:
             owner = Owner(metadata.namespace, metadata.name, metadata.uid)
-            memory.status_version = await Writer(self._cluster.connection, owner).status(status.as_json())
+            writer = Writer(self._cluster.connection, owner)
+            memory.status_version = await writer.status(status.as_json(), _version_of(body))
 
     def _forget(self, key: Key, memory: Memory) -> None:
         self._observer.forget(memory.look)
@@ -189,6 +190,10 @@ def _is_settled(decision: Decision) -> bool:
         decision.create, decision.own, decision.annotate, decision.apply, decision.delete, decision.release,
     )  # fmt: skip
     return ready is not None and ready.status == "True" and not any(writes)
+
+
+def _version_of(body: Mapping[str, Any]) -> str:
+    return str(body["metadata"]["resourceVersion"])
 
 
 def _status_of(body: Mapping[str, Any]) -> Status:

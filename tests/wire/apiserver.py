@@ -94,6 +94,7 @@ class Kubernetes:
             return await self.route(request)
         except Rejected as error:
             body = {"kind": "Status", "code": error.status, "reason": error.reason, "message": error.message}
+            body |= {"details": error.details}
             return web.json_response(body, status=error.status)
 
     async def route(self, request: web.Request) -> web.StreamResponse:

@@ -18,9 +18,12 @@ Object = dict[str, Any]
 class Rejected(Exception):
     """The HTTP status and the reason of a refusal."""
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, field: str = "") -> None:
         super().__init__(message)
         self.status, self.reason, self.message = status, reason, message
+        self.details = (
+            {"causes": [{"reason": "FieldValueInvalid", "message": message, "field": field}]} if field else {}
+        )
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -71,6 +74,8 @@ class Store:
     def change(self, place: Place, edit: Callable[[Object], None], expect: Mapping[str, Any]) -> Object:
         """Edits an object in place of a patch; `expect` is the patch's metadata with its preconditions."""
         live = self.find(place)
+        if expect.get("uid") not in (None, "", live["metadata"]["uid"]):
+            raise Rejected(422, "Invalid", "metadata.uid: Invalid value: field is immutable", "metadata.uid")
         self.check(live, expect)
         changed = copy.deepcopy(live)
         edit(changed)

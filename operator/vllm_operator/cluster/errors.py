@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 MESSAGE_LIMIT = 1024  # of what the server says; an admission policy may answer with pages
 
@@ -61,17 +62,24 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
 
 def error_of(status: int, body: bytes, headers: Mapping[str, str], what: str) -> ApiError:
     """The error for an HTTP answer; `what` names the call in its message."""
-    kind = _BY_STATUS.get(status, Busy if status >= 500 else Refused)
-    return kind(status, f"{what}: {_message(status, body)}", retry_after=_seconds(headers.get("Retry-After", "")))
+    said = _parsed(body)
+    kind = Conflict if _is_about_another(status, said) else _BY_STATUS.get(status, Busy if status >= 500 else Refused)
+    text = str(said.get("message") or "") or body.decode("utf-8", "replace").strip() or f"HTTP {status}"
+    return kind(status, f"{what}: {text[:MESSAGE_LIMIT]}", retry_after=_seconds(headers.get("Retry-After", "")))
 
 
-def _message(status: int, body: bytes) -> str:
+def _parsed(body: bytes) -> Mapping[str, Any]:
     try:
         said = json.loads(body)
-        text = str(said["message"]) if isinstance(said, dict) and "message" in said else ""
-    except ValueError:
-        text = body.decode("utf-8", "replace")
-    return (text.strip() or f"HTTP {status}")[:MESSAGE_LIMIT]
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _is_about_another(status: int, said: Mapping[str, Any]) -> bool:
+    """A patch that names the uid it is meant for, and met a successor: the server calls the uid immutable (422)."""
+    causes = (said.get("details") or {}).get("causes") or []
+    return status == 422 and any(cause.get("field") == "metadata.uid" for cause in causes)
 
 
 def _seconds(text: str) -> float:

@@ -80,8 +80,8 @@ class Cluster:
                     accept=METADATA_ONLY if metadata_only else "application/json",
                 )
             )
-            # Items of a list carry neither apiVersion nor kind.
-            found += ({"apiVersion": kind[0], "kind": kind[1], **item} for item in page.get("items") or [])
+            # Items of a list carry no apiVersion and kind, or those of bare metadata.
+            found += ({**item, "apiVersion": kind[0], "kind": kind[1]} for item in page.get("items") or [])
             token = (page.get("metadata") or {}).get("continue")
             if not token:
                 return found

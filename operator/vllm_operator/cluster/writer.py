@@ -48,13 +48,17 @@ class Writer:
         self._connection = connection
         self._owner = owner
 
-    async def status(self, status: Json) -> str:
-        """Applies the whole status; fields and conditions that are no longer in it go away. The version it made."""
+    async def status(self, status: Json, version: str) -> str:
+        """Applies the whole status; fields and conditions that are no longer in it go away. The version it made.
+
+        `version` is the model's as it was read: no status is written about another life of it, or another spec. (A
+        /status takes no heed of a uid.)
+        """
         owner = self._owner
         body = {
             "apiVersion": API_VERSION,
             "kind": KIND,
-            "metadata": {"name": owner.name, "namespace": owner.namespace, "uid": owner.uid},
+            "metadata": {"name": owner.name, "namespace": owner.namespace, "resourceVersion": version},
             "status": status,
         }
         live = await self._apply(path_of(MODELS, owner.namespace, owner.name, "status"), body, FIELD_MANAGER)
