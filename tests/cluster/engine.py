@@ -146,11 +146,21 @@ class Buildah:
         file = folder / "Dockerfile"
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         file.write_text(f"FROM scratch\nADD base.tar /\nENV PATH={path}\nRUN ln -s python3 /usr/bin/python\n")
-        self._run("bud", "--isolation", "chroot", "--file", file, "--tag", DEBIAN_IMAGE, folder)
+        self._run("bud", "--isolation", "chroot", "--force-rm", "--file", file, "--tag", DEBIAN_IMAGE, folder)
 
     def build(self, reference: str, context: Path, dockerfile: Path, arguments: Mapping[str, str]) -> None:
         with _secrets() as secrets:
-            command = ("bud", "--isolation", "chroot", "--layers", "--file", dockerfile, "--tag", reference)
+            command = (
+                "bud",
+                "--isolation",
+                "chroot",
+                "--layers",
+                "--force-rm",
+                "--file",
+                dockerfile,
+                "--tag",
+                reference,
+            )
             self._run(*command, *_build_arguments(arguments), *secrets, context)
 
     def references(self, repository: str) -> list[str]:

@@ -9,20 +9,25 @@ from pathlib import Path
 
 from tests.cluster import network, ownership, processes, runtime
 from tests.cluster.kubernetes import COMPONENTS
-from tests.cluster.places import BINARIES, CONTAINERD_SOCKET, MACHINE, STATE
-from tests.cluster.steps import run, step, succeeds, wait_until
+from tests.cluster.places import BINARIES, CACHE, CONTAINERD_SOCKET, MACHINE, ROOT, STATE
+from tests.cluster.steps import run, say, step, succeeds, wait_until
 
 CGROUPS = Path("/sys/fs/cgroup")
 KUBELET_CGROUP = "kubepods"
 KUBELET_SHARED = Path("/var/lib/kubelet")  # kubelet makes this beside its root folder, for device plugins
+BUILDAH_STORE = CACHE / "buildah"
 LOG_LINKS = Path("/var/log/containers")
+RUNTIME_SHARED = tuple(Path("/run/containerd") / name for name in ("runc/k8s.io", "runc", "s", ""))
 
 
 def down() -> None:
     """Nothing of the node is left. Works on a node that is half up, and on none."""
     ownership.require_root()
     with ownership.sole_command():
-        ownership.refuse_if_anothers()
+        holder = ownership.owner()
+        if holder is not None and holder != ROOT and holder.exists():
+            say(f"  the node that is up belongs to {holder} and is left alone; nothing of this checkout is up")
+            return
         remove_everything()
 
 
@@ -82,11 +87,14 @@ def _shims() -> set[int]:
 def _unmount() -> None:
     """Deepest first. A mount that is still busy is taken off the tree, and goes with its last user."""
     ours = tuple(f"{folder}/" for folder in (*_states(), MACHINE))
-    # The kernel writes a blank in a path as \\040.
+    # The kernel writes a blank in a path as \040.
     mounts = [line.split()[1].replace("\\040", " ") for line in Path("/proc/self/mounts").read_text().splitlines()]
-    for mount in sorted((mount for mount in mounts if mount.startswith(ours)), key=len, reverse=True):
-        if not succeeds("umount", mount):
+    deepest_first = sorted(mounts, key=len, reverse=True)
+    for mount in deepest_first:
+        if mount.startswith(ours) and not succeeds("umount", mount):
             run("umount", "--lazy", mount, check=False)
+        elif mount.startswith(f"{BUILDAH_STORE}/"):
+            succeeds("umount", mount)  # left by builds that ended; that of a build at work is busy, and stays
 
 
 def _states() -> set[Path]:
@@ -103,12 +111,13 @@ def _remove_cgroups() -> None:
 
 
 def _remove_files() -> None:
+    """Folders that containerd, runc and kubelet make outside of ours go only when they are empty: they may be another's."""
     if LOG_LINKS.is_dir():
         for link in LOG_LINKS.iterdir():
             if link.is_symlink() and str(link.readlink()).startswith(tuple(f"{state}/" for state in _states())):
                 link.unlink()
     shutil.rmtree(KUBELET_SHARED / "device-plugins", ignore_errors=True)
-    for empty in (KUBELET_SHARED, LOG_LINKS):
+    for empty in (KUBELET_SHARED, LOG_LINKS, *RUNTIME_SHARED):
         with contextlib.suppress(OSError):
             empty.rmdir()
     for state in _states():
