@@ -17,7 +17,9 @@ from tests.wire.apiserver import Kubernetes
 from tests.wire.fixtures import a_cluster, a_vllmmodel
 from vllm_operator.cluster import Cluster
 from vllm_operator.handlers import Doormen, watch
+from vllm_operator.interest import Interests
 from vllm_operator.metrics import Metrics
+from vllm_operator.plan.names import short_name
 from vllm_operator.queue import Key, Queue
 from vllm_operator.run import Options, assembled
 from vllm_operator.settings import load
@@ -152,6 +154,34 @@ async def test_children_bring_their_owners_keys(monkeypatch: pytest.MonkeyPatch,
         ]
         assert selected
         assert all("labelSelector=app.kubernetes.io" in path for path in selected)
+
+
+def test_the_pods_of_shared_jobs_concern_all_models_that_follow_the_job() -> None:
+    interests = Interests()
+    interests.learn(M, frozenset({("Job", "pull-x")}))
+    interests.learn(Key("team", "n"), frozenset({("Job", "pull-x"), ("PersistentVolumeClaim", "weights-x")}))
+    labels = {"batch.kubernetes.io/job-name": "pull-x"}
+    pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": "team", "labels": labels}}
+    elsewhere = {"kind": "Pod", "metadata": {"name": "p", "namespace": "other", "labels": labels}}
+    assert interests.keys_of(pod) == {M, Key("team", "n")}
+    assert interests.keys_of(elsewhere) == frozenset()
+
+    interests.learn(M, frozenset())
+    interests.forget(Key("team", "n"))
+    assert interests.keys_of(pod) == frozenset()
+
+
+def test_a_servers_pod_concerns_its_model_even_where_the_name_had_to_be_cut() -> None:
+    long = Key("team", "a-model-with-a-name-that-is-much-longer-than-any-label-value-may-be-in-kubernetes")
+    interests = Interests()
+    interests.learn(long, frozenset())
+    label = {"vllm-operator.dev/model": short_name(long.name)}
+    pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": "team", "labels": label}}
+
+    assert interests.keys_of(pod) == {long}
+    assert Interests().keys_of(
+        {**pod, "metadata": {**pod["metadata"], "labels": {"vllm-operator.dev/model": "m"}}}
+    ) == {M}
 
 
 async def test_with_named_namespaces_nothing_of_cluster_scope_is_read(

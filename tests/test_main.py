@@ -151,6 +151,16 @@ def test_wrong_input_is_one_line_that_names_it(
     assert error.count("\n") == 1
 
 
+def test_without_a_cluster_the_operator_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setattr("kubernetes.aio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+
+    assert main(["run"]) == 2
+    assert "KUBECONFIG" in capsys.readouterr().err
+
+
 def test_the_package_is_a_program() -> None:
     root = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root / "operator")}

@@ -108,6 +108,17 @@ def test_errors_back_off_from_half_a_second_to_five_minutes_with_jitter() -> Non
     assert len(set(delays[-3:])) == 3, "jitter keeps many failing keys apart"
 
 
+def test_who_is_too_busy_is_given_the_time_that_it_asked_for() -> None:
+    schedule = a_schedule()
+    schedule.add(A, 0.0)
+    schedule.take(0.0)
+    schedule.failed(A, 0.0, at_least=30.0)
+    schedule.add(A, 1.0)
+
+    assert schedule.take(29.9) is None
+    assert schedule.take(31.0) == A
+
+
 def test_a_success_ends_the_back_off() -> None:
     schedule = a_schedule()
     schedule.add(A, 0.0)

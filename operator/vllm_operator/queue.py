@@ -115,15 +115,18 @@ class Schedule:
             dues.append(now + again_after)
         self._rest_until(key, entry, min(dues, default=None))
 
-    def failed(self, key: Key, now: float) -> float:
-        """The run ended badly: seconds until the next try, doubling from 0.5 s to 5 min, with jitter."""
+    def failed(self, key: Key, now: float, at_least: float = 0.0) -> float:
+        """The run ended badly: seconds until the next try, doubling from 0.5 s to 5 min, with jitter.
+
+        `at_least` so many seconds were asked for by whoever was too busy; they hold for events, too.
+        """
         entry = self._entries[key]
         entry.started_at, entry.gone = None, False
         entry.failures += 1
         full: float = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(entry.failures - 1, 12))
-        delay = full * (0.5 + self.jitter.random() / 2)
+        delay = at_least + full * (0.5 + self.jitter.random() / 2)
         # An object that somebody rewrites all the time must not turn its errors into a storm of requests.
-        entry.earliest = now + min(delay, EVENT_BACKOFF_SECONDS)
+        entry.earliest = now + max(at_least, min(delay, EVENT_BACKOFF_SECONDS))
         self._rest_until(key, entry, entry.earliest if entry.again else now + delay)
         return delay
 
@@ -235,7 +238,7 @@ class Queue:
             async with asyncio.timeout(self._run_limit):
                 again_after = await self._work(key)
         except Exception as error:
-            delay = self._schedule.failed(key, self._clock())
+            delay = self._schedule.failed(key, self._clock(), getattr(error, "retry_after", 0.0))
             quiet = isinstance(error, (TimeoutError, ConnectionError)) or getattr(error, "expected", False)
             log.warning("%s: %s; again in %.1f s", key, error or type(error).__name__, delay, exc_info=not quiet)
         else:

@@ -82,6 +82,7 @@ class Reconciler:
         self._now = now
         self._jitter = jitter
         self._memories: dict[Key, Memory] = {}
+        self.on_gone: Callable[[Key], None] = lambda key: None
 
     @property
     def keys(self) -> frozenset[Key]:
@@ -178,6 +179,7 @@ class Reconciler:
         self.interests.forget(key)
         self._metrics.gone(key)
         self._memories.pop(key, None)
+        self.on_gone(key)
 
     def _jittered(self, seconds: float | None) -> float | None:
         return None if seconds is None else seconds * (1 - JITTER + 2 * JITTER * self._jitter())

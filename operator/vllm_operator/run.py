@@ -71,7 +71,12 @@ def run(options: Options) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
-    asyncio.run(operate(options, settings))
+    from kubernetes.aio.config import ConfigException
+
+    try:
+        asyncio.run(operate(options, settings))
+    except ConfigException as error:
+        raise WrongInput(f"no cluster to connect to (neither a service account nor KUBECONFIG): {error}") from error
     return 0
 
 
@@ -114,6 +119,7 @@ async def assembled(
     observer = Observer(cluster, Prober(reach), explainer=Explainer(cluster))
     reconciler = Reconciler(cluster, observer, Recorder(connection), settings, metrics=metrics)
     queue = Queue(reconciler.look)
+    reconciler.on_gone = queue.forget
     metrics.queue_length, metrics.longest_wait = queue.__len__, queue.longest_wait
     try:
         yield Parts(queue, reconciler, Resync(cluster, queue, reconciler, options.namespaces), metrics)
