@@ -56,7 +56,14 @@ def install_operator(images: dict[str, str], extra_values: dict[str, object]) ->
             OPERATOR_NAMESPACE,
             "--create-namespace",
         )
-        run(*tool("helm"), *helm, "--values", "-", "--wait", "--timeout", "180s", input=json.dumps(values))
+        options = (
+            "--take-ownership",
+            "--force-conflicts",
+            "--wait",
+            "--timeout",
+            "180s",
+        )  # a CRD that was kept, or applied by hand, is taken over
+        run(*tool("helm"), *helm, "--values", "-", *options, input=json.dumps(values))
 
 
 def uninstall() -> None:
