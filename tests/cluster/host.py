@@ -37,7 +37,7 @@ def install(packages: dict[str, str]) -> None:
     if not missing(packages):
         return
     CACHE.mkdir(parents=True, exist_ok=True)
-    with sole_command(CACHE / "packages.lock"):
+    with sole_command(CACHE / "packages.lock", quietly=True):
         wanted = missing(packages)
         if not wanted:
             return

@@ -93,7 +93,7 @@ def build(name: str) -> str:
         wanted = reference(image, context)
         if builder.has(wanted):
             return wanted
-        with sole_command(CACHE / "image-base.lock"):
+        with sole_command(CACHE / "image-base.lock", quietly=True):
             base = builder.base()
         with step(f"building the image {name}"):
             if image.with_models:

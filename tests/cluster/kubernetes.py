@@ -188,23 +188,29 @@ def _kubelet_config() -> dict[str, object]:
 
 
 def start_proxy() -> None:
-    """Services by nftables. Connection tracking keeps the machine's own limits."""
-    processes.start(
-        "kube-proxy",
-        BINARIES / "kube-proxy",
-        f"--kubeconfig={path('kube-proxy.kubeconfig')}",
-        f"--hostname-override={NODE_NAME}",
-        "--proxy-mode=nftables",
+    """Services by nftables."""
+    config = STATE / "kube-proxy.json"
+    config.write_text(json.dumps(_proxy_config(), indent=1))
+    processes.start("kube-proxy", BINARIES / "kube-proxy", f"--config={config}")
+
+
+def _proxy_config() -> dict[str, object]:
+    # Connection tracking keeps the machine's own limits.
+    untouched = {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"}
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": str(path("kube-proxy.kubeconfig"))},
+        "hostnameOverride": NODE_NAME,
+        "mode": "nftables",
+        "clusterCIDR": POD_RANGE,
+        "bindAddress": NODE_ADDRESS,
+        "healthzBindAddress": f"{LOOPBACK}:10256",
+        "metricsBindAddress": f"{LOOPBACK}:10249",
+        "conntrack": untouched,
         # Ten times as quick as the default of a second: a pod that is Ready is reached soon.
-        "--nftables-min-sync-period=100ms",
-        f"--cluster-cidr={POD_RANGE}",
-        f"--bind-address={NODE_ADDRESS}",
-        f"--healthz-bind-address={LOOPBACK}:10256",
-        f"--metrics-bind-address={LOOPBACK}:10249",
-        "--conntrack-max-per-core=0",
-        "--conntrack-tcp-timeout-established=0",
-        "--conntrack-tcp-timeout-close-wait=0",
-    )
+        "nftables": {"minSyncPeriod": "100ms"},
+    }
 
 
 def start_dns() -> None:

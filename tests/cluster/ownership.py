@@ -18,14 +18,15 @@ from tests.cluster.steps import StepFailed, say
 
 
 @contextmanager
-def sole_command(lock: Path = LOCK) -> Iterator[None]:
-    """Holds the lock file: a second command waits, and says so."""
+def sole_command(lock: Path = LOCK, *, quietly: bool = False) -> Iterator[None]:
+    """Holds the lock file: a second command waits, and says so unless it waits quietly."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"  another command is at work ({lock}); waiting for it to end")
+            if not quietly:
+                say(f"  another command is at work ({lock}); waiting for it to end")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -47,8 +47,9 @@ def _end_processes() -> None:
     processes.stop("kubelet")
     if (BINARIES / "remove-pods").exists() and processes.is_running("containerd") and runtime.answers():
         runtime.remove_pods()
-    for name in reversed((*COMPONENTS, *processes.recorded())):
-        processes.stop(name)
+    for name in reversed((*processes.recorded(), *COMPONENTS)):
+        # containerd's store lives on, so it may close it; the rest has nothing worth an orderly end, and some take a minute for it.
+        processes.stop(name, patience_seconds=20 if name == "containerd" else 1)
 
 
 def _end_containers() -> None:
