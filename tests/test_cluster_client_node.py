@@ -30,7 +30,8 @@ CLAIM = Ref("v1", "PersistentVolumeClaim", "weights-x")
 async def a_namespace() -> AsyncIterator[tuple[Cluster, str]]:
     """A client of the node, and a namespace that goes away again."""
     configuration = client.Configuration()
-    await config.load_kube_config(os.environ.get("KUBECONFIG", str(NODE)), client_configuration=configuration)
+    kubeconfig = os.environ.get("KUBECONFIG", str(NODE))
+    await config.load_kube_config(kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
     name = f"client-{uuid.uuid4().hex[:8]}"
     async with Connection(configuration) as connection:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}

@@ -19,6 +19,7 @@ from vllm_operator.cluster import Cluster
 from vllm_operator.handlers import Doormen, watch
 from vllm_operator.interest import Interests
 from vllm_operator.metrics import Metrics
+from vllm_operator.plan.labels import MODEL_LABEL
 from vllm_operator.plan.names import short_name
 from vllm_operator.queue import Key, Queue
 from vllm_operator.run import Options, assembled
@@ -175,13 +176,11 @@ def test_a_servers_pod_concerns_its_model_even_where_the_name_had_to_be_cut() ->
     long = Key("team", "a-model-with-a-name-that-is-much-longer-than-any-label-value-may-be-in-kubernetes")
     interests = Interests()
     interests.learn(long, frozenset())
-    label = {"vllm-operator.dev/model": short_name(long.name)}
-    pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": "team", "labels": label}}
+    pod = {"kind": "Pod", "metadata": {"namespace": "team", "labels": {MODEL_LABEL: short_name(long.name)}}}
+    unmet = {"kind": "Pod", "metadata": {"namespace": "team", "labels": {MODEL_LABEL: "m"}}}
 
     assert interests.keys_of(pod) == {long}
-    assert Interests().keys_of(
-        {**pod, "metadata": {**pod["metadata"], "labels": {"vllm-operator.dev/model": "m"}}}
-    ) == {M}
+    assert Interests().keys_of(unmet) == {M}
 
 
 async def test_with_named_namespaces_nothing_of_cluster_scope_is_read(

@@ -6,13 +6,9 @@ import asyncio
 import json
 from typing import Any
 
-import pytest
-from aiohttp import web
-
 from tests.wire.controllers import ANSWER
 from tests.wire.fixtures import a_vllmmodel
 from tests.wire.operator import an_operator
-from vllm_operator.cluster import ApiError, Conflict
 from vllm_operator.queue import Key
 
 
@@ -140,19 +136,6 @@ async def test_a_crash_is_explained_from_the_log_of_the_run_before() -> None:
         assert "maxModelLen" in op.status()["lastFailure"]["remedy"]
 
 
-async def test_an_object_of_somebody_else_is_left_alone() -> None:
-    theirs = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "m", "namespace": "team"},
-              "spec": {"replicas": 0, "template": {"metadata": {"labels": {}}, "spec": {}}}}  # fmt: skip
-    async with an_operator() as op:
-        version = op.fake.put(theirs)["metadata"]["uid"]
-        op.fake.put(a_vllmmodel())
-        await op.settle()
-
-        assert op.condition("Ready") == ("False", "NameConflict")
-        assert op.fake.get("Deployment", "m")["metadata"]["uid"] == version  # type: ignore[index]
-        assert op.fake.all("Job") == []
-
-
 async def test_a_deployment_that_somebody_edits_is_put_back() -> None:
     async with an_operator() as op:
         op.fake.put(a_vllmmodel())
@@ -190,92 +173,6 @@ async def test_a_bad_spec_heals_when_it_is_corrected() -> None:
         assert op.condition("Ready") == ("True", "Serving")
 
 
-async def test_a_refused_write_is_told_and_tried_again() -> None:
-    def quota(request: web.Request) -> web.Response | None:
-        if request.method == "POST" and request.path.endswith("/persistentvolumeclaims"):
-            message = 'persistentvolumeclaims "weights" is forbidden: exceeded quota: storage, requested: 1Gi'
-            return web.json_response({"kind": "Status", "message": message}, status=403)
-        return None
-
-    async with an_operator() as op:
-        op.fake.faults.append(quota)
-        op.fake.put(a_vllmmodel())
-        with pytest.raises(ApiError, match="exceeded quota"):
-            await op.settle()
-        assert op.condition("Reconciling") == ("True", "QuotaExceeded")
-        writes = sum("vllmmodels" in path for verb, path in op.fake.audit if verb == "PATCH")
-        with pytest.raises(ApiError):
-            await op.look()
-        assert sum("vllmmodels" in path for verb, path in op.fake.audit if verb == "PATCH") == writes, (
-            "it says one thing"
-        )
-
-        op.fake.faults.clear()
-        await op.settle()
-        assert op.condition("Ready") == ("True", "Serving")
-
-
-async def test_a_look_that_was_cut_short_at_any_write_converges_in_the_next_life() -> None:
-    """Sieve's intermediate states: the operator ends before the n-th write, for every n."""
-
-    class Killed(Exception):
-        pass
-
-    for number in range(1, 40):
-        left = number
-
-        def kill(request: web.Request) -> None:
-            nonlocal left
-            if request.method not in {"GET"} and "/events" not in request.path:
-                left -= 1
-                if left < 0:
-                    raise web.HTTPServiceUnavailable
-
-        async with an_operator() as op:
-            op.fake.put(a_vllmmodel())
-            op.fake.faults.append(kill)
-            try:
-                await op.settle()
-                assert number > 5, "a life has more writes than that"
-                return
-            except ApiError:
-                op.fake.faults.clear()
-            op.doormen.reconciler._memories.clear()
-            await op.settle()
-            assert op.condition("Ready") == ("True", "Serving"), f"after an end before write {number}"
-            assert len(op.fake.all("Job")) == 2
-    raise AssertionError("it never came to rest")
-
-
-async def test_a_model_that_vanishes_during_a_look_leaves_nothing() -> None:
-    async with an_operator() as op:
-        op.fake.put(a_vllmmodel())
-        await op.look()
-
-        def vanish(request: web.Request) -> None:
-            if request.method == "PATCH" and op.fake.get("VLLMModel", "m"):
-                op.fake.remove("VLLMModel", "m")
-
-        op.fake.faults.append(vanish)
-        with pytest.raises((ApiError, AssertionError)):
-            await op.settle()
-        assert await op.look() is None
-        assert op.doormen.reconciler.keys == frozenset()
-
-
-async def test_a_new_model_of_the_same_name_never_adopts_the_old_ones_objects() -> None:
-    async with an_operator() as op:
-        op.fake.put(a_vllmmodel())
-        await op.settle()
-        old = op.fake.get("Deployment", "m")
-        op.fake.store.objects.pop(op.fake.place("VLLMModel", "m"))  # its garbage is not collected yet
-        op.fake.put(a_vllmmodel())
-        await op.look()
-
-        assert op.condition("Ready") == ("False", "NameConflict")
-        assert op.fake.get("Deployment", "m") == old
-
-
 async def test_events_tell_a_transition_once() -> None:
     async with an_operator() as op:
         op.fake.put(a_vllmmodel())
@@ -285,16 +182,6 @@ async def test_events_tell_a_transition_once() -> None:
 
         assert ("Serving", 1) in told
         assert all(count == 1 for _, count in told)
-
-
-async def test_a_conflict_is_an_ordinary_end_of_a_look() -> None:
-    async with an_operator() as op:
-        op.fake.put(a_vllmmodel())
-        op.fake.faults.append(
-            lambda request: web.json_response({"message": "changed"}, status=409) if request.method == "PATCH" else None
-        )
-        with pytest.raises(Conflict):
-            await op.look()
 
 
 async def test_fifty_models_side_by_side_become_ready_and_a_broken_one_delays_none() -> None:
