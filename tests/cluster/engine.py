@@ -25,7 +25,12 @@ PYTHON_IMAGE = "python:3.11-slim"
 DEBIAN = "bookworm"
 DEBIAN_PACKAGES = "python3,python3-venv,ca-certificates"
 DEBIAN_IMAGE = "localhost/python-3.11-slim:1"
-BUILDAH = ("buildah", "--root", str(CACHE / "buildah"), "--runroot", "/run/vllm-operator-buildah")
+BUILDAH = (
+    "buildah",
+    *("--root", str(CACHE / "buildah"), "--runroot", "/run/vllm-operator-buildah", "--storage-driver", "overlay"),
+    # Else a mount stays on the cache's folder after every build, and nobody could remove that folder.
+    *("--storage-opt", "overlay.skip_mount_home=true"),
+)
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # Nobody reads manuals in an image: 40 MB less.
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
