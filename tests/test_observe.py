@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -167,6 +168,32 @@ async def test_a_claim_that_waits_is_explained_by_its_events() -> None:
     assert (found.phase, found.owned) == ("Pending", True)
     assert found.failure is not None
     assert "fast" in found.failure.message
+
+
+async def test_a_volume_that_is_being_made_is_no_failure_yet() -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("pull")
+        op.fake.put(a_vllmmodel())
+        for _ in range(3):
+            await op.look()
+        claim = op.fake.all("PersistentVolumeClaim")[0]["metadata"]
+        op.fake.edit("PersistentVolumeClaim", claim["name"], {"status": {"phase": "Pending"}})
+        op.fake.put({
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "team"},
+            "involvedObject": {"uid": claim["uid"]}, "type": "Normal", "reason": "ExternalProvisioning",
+            "message": "Waiting for a volume to be created", "lastTimestamp": claim["creationTimestamp"],
+        })  # fmt: skip
+        observer = op.doormen.reconciler._observer
+        born = datetime.fromisoformat(claim["creationTimestamp"])
+        observer._now = lambda: born + timedelta(seconds=5)
+        early = (await seen(op)).claim
+        observer._now = lambda: born + timedelta(seconds=90)
+        late = (await seen(op)).claim
+
+    assert early is not None
+    assert early.failure is None
+    assert late is not None
+    assert late.failure is not None
 
 
 async def test_leftovers_of_another_plan_are_seen_once_it_is_known() -> None:

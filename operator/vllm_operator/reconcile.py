@@ -154,6 +154,7 @@ class Reconciler:
         finally:
             memory.status_version = carrying.status_version or memory.status_version
         memory.refused = False
+        _log_transition(key, model.status, decision.status)
         self._metrics.model(key, decision.status)
         if _is_settled(decision) and memory.events == events and decision.look_again_after is not None:
             memory.rest = Rest(look, self._clock(), decision.look_again_after)
@@ -183,6 +184,13 @@ class Reconciler:
 
     def _jittered(self, seconds: float | None) -> float | None:
         return None if seconds is None else seconds * (1 - JITTER + 2 * JITTER * self._jitter())
+
+
+def _log_transition(key: Key, before: Status, after: Status) -> None:
+    """One line for each change of what Ready says; the numbers in between are in the status."""
+    old, new = before.condition(ConditionType.READY), after.condition(ConditionType.READY)
+    if new is not None and (old is None or (old.status, old.reason) != (new.status, new.reason)):
+        log.info("%s: Ready is %s, %s: %s", key, new.status, new.reason, new.message)
 
 
 def _is_settled(decision: Decision) -> bool:

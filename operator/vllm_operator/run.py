@@ -71,6 +71,8 @@ def run(options: Options) -> int:
     logging.basicConfig(
         level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
+    for noisy in ("kopf", "aiohttp.access"):  # a line for every event and every liveness probe
+        logging.getLogger(noisy).setLevel("DEBUG" if options.log_level == "debug" else "WARNING")
     from kubernetes.aio.config import ConfigException
 
     try:

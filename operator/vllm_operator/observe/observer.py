@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from vllm_operator.api import VLLMModel, quantity_bytes
 from vllm_operator.cluster import Cluster
@@ -21,7 +22,7 @@ from vllm_operator.observe.explain import Explainer
 from vllm_operator.observe.inventory import Inventory, is_autoscaled, missing_references, planned_refs, stale_refs
 from vllm_operator.observe.jobs import JobLooker
 from vllm_operator.observe.nodes import are_needed, nodes_seen
-from vllm_operator.observe.reading import is_deleting, is_owned, metadata_of
+from vllm_operator.observe.reading import age_seconds, is_deleting, is_owned, metadata_of
 from vllm_operator.observe.servers import Asked, deployment_seen, look_at_servers, same_answers, server_pods
 from vllm_operator.plan import Plan, WeightsPlan
 from vllm_operator.plan.labels import MODEL_LABEL, model_selector
@@ -29,6 +30,7 @@ from vllm_operator.plan.names import service_name, short_name
 from vllm_operator.plan.server import served_models
 from vllm_operator.probe import Prober
 
+PROVISIONING_SECONDS = 60.0  # clouds make a volume in some ten seconds
 LEFTOVERS_SECONDS = 600.0  # leftovers are looked for when the plan changes, and this often
 
 
@@ -49,12 +51,19 @@ class Observer:
     """Looks at models. `clock` is monotonic."""
 
     def __init__(
-        self, cluster: Cluster, prober: Prober, *, explainer: Explainer, clock: Callable[[], float] = time.monotonic
+        self,
+        cluster: Cluster,
+        prober: Prober,
+        *,
+        explainer: Explainer,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._cluster = cluster
         self._prober = prober
         self._explainer = explainer
         self._clock = clock
+        self._now = now
         self._jobs = JobLooker(cluster, explainer, prober.reach)
 
     async def look(self, model: VLLMModel, plan: Plan, before: Look | None) -> Look:
@@ -146,7 +155,7 @@ class Observer:
         status = live.get("status") or {}
         capacity = (status.get("capacity") or {}).get("storage")
         bound = status.get("phase") == "Bound"
-        events = [] if bound else await self._cluster.events(metadata.namespace, str(metadata_of(live)["uid"]))
+        events = [] if bound else await self._events_of_claim(live)
         return ClaimSeen(
             phase=str(status.get("phase") or "Pending"),
             capacity_bytes=quantity_bytes(str(capacity)) if capacity else None,
@@ -154,6 +163,12 @@ class Observer:
             owned=is_owned(live, metadata.uid),
             deleting=is_deleting(live),
         )
+
+    async def _events_of_claim(self, claim: Json) -> list[Json]:
+        """What hinders the claim. That a provisioner was called is no news before it has had its time."""
+        found = await self._cluster.events(str(metadata_of(claim)["namespace"]), str(metadata_of(claim)["uid"]))
+        late = age_seconds(claim, self._now()) > PROVISIONING_SECONDS
+        return [event for event in found if late or event.get("type") == "Warning"]
 
     async def _chat_template(self, here: Situation, names: Inventory) -> None:
         if here.server is not None and here.server.chat_template is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from vllm_operator.cluster.kinds import Json, owner_uids
@@ -65,6 +66,15 @@ def container_state(pod: Json, name: str = "") -> Json:
     """The status of the pod's container of that name (the first one when no name is given); {} when there is none."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or []
     return next((status for status in statuses if not name or status.get("name") == name), {})
+
+
+def age_seconds(body: Json, now: datetime) -> float:
+    """Seconds since the object was created; 0 when it does not say."""
+    try:
+        created = datetime.fromisoformat(str(metadata_of(body).get("creationTimestamp")))
+    except ValueError:
+        return 0.0
+    return (now - created).total_seconds() if created.tzinfo is not None else 0.0
 
 
 def newest(bodies: list[Json]) -> Json | None:
