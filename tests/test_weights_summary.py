@@ -10,7 +10,8 @@ import pytest
 
 from tests.hub.models import LLAMA
 from vllm_weights import termination
-from vllm_weights.inspection import fitting
+from vllm_weights.failure import WeightsError
+from vllm_weights.inspection import fitting, sharing
 from vllm_weights.summary import compact, quantization_of, reductions
 
 pytestmark = pytest.mark.weights
@@ -102,6 +103,36 @@ def test_each_reduction_is_no_larger_than_the_one_before() -> None:
         sizes = [len(compact(reduce())) for reduce in reductions(config)]
 
         assert sizes == sorted(sizes, reverse=True)
+
+
+def parts(adapters: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    model = ANSWER | {
+        "bytes": 16_000_000_000,
+        "files": 14,
+        "format": "safetensors",
+        "weights": {"totalBytes": 16_000_000_000},
+    }
+    adapter = ANSWER | {"source": "hf://some-organisation/some-adapter-name", "bytes": 167_000_000, "files": 4, "format": "safetensors"}  # fmt: skip
+    return [(model, LLAMA), *[(adapter, {"r": 16, "base_model_name_or_path": "org/model"})] * adapters]
+
+
+@pytest.mark.parametrize("adapters", [0, 1, 4, 10, 25, 40])
+def test_a_model_with_adapters_is_told_in_one_message(adapters: int) -> None:
+    answer = sharing(parts(adapters), 4096)
+
+    assert len(compact(answer)) <= 4096
+    assert len(answer["parts"]) == adapters + 1
+    assert all({"commit", "bytes"} <= set(part) for part in answer["parts"])
+    assert answer["bytes"] == 16_000_000_000 + adapters * 167_000_000
+    if adapters <= 25:
+        assert answer["parts"][0]["config"] == LLAMA
+    if adapters in (1, 4):
+        assert answer["parts"][-1]["config"]["r"] == 16
+
+
+def test_more_adapters_than_can_be_told_of_are_refused() -> None:
+    with pytest.raises(WeightsError, match="65 sources"):
+        sharing(parts(64), 4096)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,9 +23,15 @@ LONGEST_JSON_BYTES = 4 * 1024 * 1024
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt", "spiece.model")
 CONFIG_FILES = ("config.json", "params.json", "adapter_config.json")
 QUANTIZATION_FILES = ("hf_quant_config.json", "quantize_config.json")
+SOURCES_AT_ONCE = 8
 SECOND_TRY_WITHIN_SECONDS = 1.0
 LONGEST_STALL_SECONDS = 8.0
 """A connection is given up at half of it."""
+MODEL_BYTES = 1600
+"""What the model's own part needs for all that sizes are computed from; a plain Llama's has 900."""
+ADAPTER_BYTES = 640
+BRIEF = ("source", "commit", "bytes", "files", "format")
+BRIEFEST = ("commit", "bytes")
 ENVELOPE_BYTES = 128
 """The braces and totals around several parts."""
 
@@ -42,12 +48,9 @@ class _Told:
 
 def inspect(requests: tuple[Request, ...], as_list: bool, environment: Mapping[str, str]) -> dict[str, Any]:
     """The answer for the termination message. Raises WeightsError."""
-    room = (MOST_BYTES - ENVELOPE_BYTES) // len(requests) if as_list else MOST_BYTES
-    parts = [fitting(*_with_one_more_try(request, environment), room) for request in requests]
-    if not as_list:
-        return parts[0]
-    totals = {key: sum(part[key] for part in parts) for key in ("bytes", "files")}
-    return {"version": 1, "ok": True, **totals, "parts": parts}
+    with ThreadPoolExecutor(max_workers=SOURCES_AT_ONCE) as pool:
+        found = list(pool.map(lambda request: _with_one_more_try(request, environment), requests))
+    return sharing(found, MOST_BYTES) if as_list else fitting(*found[0], MOST_BYTES)
 
 
 def _with_one_more_try(request: Request, environment: Mapping[str, str]) -> tuple[dict[str, Any], Config]:
@@ -112,6 +115,30 @@ def fitting(answer: dict[str, Any], config: Config, room: int) -> dict[str, Any]
         if len(compact(whole)) <= room:
             return whole
     return answer | {"config": {}, "quantization": {}}
+
+
+def sharing(found: list[tuple[dict[str, Any], Config]], room: int) -> dict[str, Any]:
+    """One answer for several parts. The first, the model, has what the others leave; they get briefer as they get more.
+
+    Raises InvalidRequest where commit and size of each are too much.
+    """
+    totals = {key: sum(answer[key] for answer, _ in found) for key in ("bytes", "files")}
+    (model, config), *rest = found
+    shapes: tuple[Callable[[dict[str, Any], Config], dict[str, Any]], ...] = (
+        lambda answer, config: fitting(answer, config, ADAPTER_BYTES),
+        lambda answer, _: {key: answer[key] for key in BRIEF},
+        lambda answer, _: {key: answer[key] for key in BRIEFEST},
+    )
+    for shape in shapes:
+        others = [shape(answer, config) for answer, config in rest]
+        left = room - ENVELOPE_BYTES - sum(len(compact(other)) + 1 for other in others)
+        if left >= MODEL_BYTES or (shape is shapes[-1] and len(compact(fitting(model, {}, left))) <= left):
+            return {"version": 1, "ok": True, **totals, "parts": [fitting(model, config, left), *others]}
+    raise WeightsError(
+        Reason.INVALID_REQUEST,
+        f"{len(found)} sources at once are more than one answer of {room} bytes can tell of.",
+        "Split the adapters over several models: 40 fit.",
+    )
 
 
 def _weights(contents: Contents) -> Weights:

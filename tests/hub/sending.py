@@ -55,11 +55,15 @@ def send_file(connection: socket.socket, path: Path, span: Span, fault: Fault | 
 def _send_plain(connection: socket.socket, file: BinaryIO, span: Span, label: str, faults: Faults) -> bool:
     at = span.start
     while at < span.end:  # In slices, so that what was served is counted when the client goes away.
-        sent = connection.sendfile(file, at, min(SLICE, span.end - at))
+        wanted, sent = min(SLICE, span.end - at), 0
+        faults.served(label, wanted)  # Before: the client may ask for the count as soon as it has the bytes.
+        try:
+            sent = connection.sendfile(file, at, wanted)
+        finally:
+            faults.served(label, sent - wanted)
         if not sent:
             return False
         at += sent
-        faults.served(label, sent)
     return True
 
 
@@ -67,9 +71,9 @@ def _send_broken(connection: socket.socket, file: BinaryIO, span: Span, fault: F
     done = 0
     revoked = fault.kind != "revoke"
     for piece in _pieces(file, span, fault):
+        faults.served(file.name, len(piece))
         connection.sendall(piece)
         done += len(piece)
-        faults.served(file.name, len(piece))
         if not revoked and done >= fault.afterBytes:
             faults.revoke(fault.token)
             revoked = True
