@@ -187,6 +187,22 @@ async def test_writes_that_are_not_the_models_never_leave_the_process(manifest: 
     assert fake.audit == []
 
 
+async def test_a_namespace_on_its_way_out_is_gone_and_not_a_quota() -> None:
+    message = 'jobs.batch "pull-x" is forbidden: unable to create new content because it is being terminated'
+    causes = [
+        {
+            "reason": "NamespaceTerminating",
+            "message": "namespace team is being terminated",
+            "field": "metadata.namespace",
+        }
+    ]
+    async with a_cluster() as (fake, cluster):
+        answer = {"kind": "Status", "message": message, "details": {"causes": causes}}
+        fake.faults.append(lambda request: web.json_response(answer, status=403))
+        with pytest.raises(Gone, match="being terminated"):
+            await writer_of(cluster).create(a_job())
+
+
 async def test_references_to_foreign_kinds_are_not_deleted_or_released() -> None:
     async with a_cluster() as (fake, cluster):
         with pytest.raises(OutOfBounds):

@@ -63,7 +63,7 @@ _BY_STATUS: Mapping[int, type[ApiError]] = {
 def error_of(status: int, body: bytes, headers: Mapping[str, str], what: str) -> ApiError:
     """The error for an HTTP answer; `what` names the call in its message."""
     said = _parsed(body)
-    kind = Conflict if _is_about_another(status, said) else _BY_STATUS.get(status, Busy if status >= 500 else Refused)
+    kind = _of_causes(status, said) or _BY_STATUS.get(status, Busy if status >= 500 else Refused)
     text = str(said.get("message") or "") or body.decode("utf-8", "replace").strip() or f"HTTP {status}"
     return kind(status, f"{what}: {text[:MESSAGE_LIMIT]}", retry_after=_seconds(headers.get("Retry-After", "")))
 
@@ -76,10 +76,14 @@ def _parsed(body: bytes) -> Mapping[str, Any]:
     return said if isinstance(said, dict) else {}
 
 
-def _is_about_another(status: int, said: Mapping[str, Any]) -> bool:
-    """A patch that names the uid it is meant for, and met a successor: the server calls the uid immutable (422)."""
+def _of_causes(status: int, said: Mapping[str, Any]) -> type[ApiError] | None:
+    """The two refusals that mean something else than their status says."""
     causes = (said.get("details") or {}).get("causes") or []
-    return status == 422 and any(cause.get("field") == "metadata.uid" for cause in causes)
+    if status == 422 and any(cause.get("field") == "metadata.uid" for cause in causes):
+        return Conflict  # the patch named the uid it is meant for, and met a successor: "the field is immutable"
+    if status == 403 and any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
+        return Gone
+    return None
 
 
 def _seconds(text: str) -> float:
