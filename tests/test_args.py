@@ -108,7 +108,33 @@ def test_the_kubelet_finds_nothing_to_expand() -> None:
     assert json.loads(canonical_json({"a": "$(X)"})) == {"a": "$(X)"}
     assert inert("$(X)") == "$$(X)"
     assert inert("$$(X)") == "$$$$(X)"
-    assert inert("$x") == "$x"
+
+
+def expanded(word: str, variables: dict[str, str]) -> str:
+    """What the kubelet makes of an argument (Kubernetes' third_party/forked/golang/expansion)."""
+    made, at = "", 0
+    while at < len(word):
+        following = word[at + 1] if at + 1 < len(word) else ""
+        end = word.find(")", at)
+        if word[at] != "$" or following not in ("$", "("):
+            made, at = made + word[at], at + 1
+        elif following == "$":
+            made, at = made + "$", at + 2
+        elif end > 0:
+            name = word[at + 2 : end]
+            made, at = made + variables.get(name, f"$({name})"), end + 1
+        else:
+            made, at = made + "$(", at + 2
+    return made
+
+
+@pytest.mark.parametrize(
+    "word", ["$x", "$", "$$", "a$$b", "$(X)", "$$(X)", "$$$(X)$", "^a$|^b$$", "$(", "cost: 5$ $$ $(X"]
+)
+def test_a_word_arrives_as_it_was_written(word: str) -> None:
+    assert expanded(inert(word), {"X": "secret"}) == word
+    *_, last = serve_args(a_spec(extra_args=("--generation-tokens", word)), "/m", served_model_names=("n",))
+    assert expanded(last, {"X": "secret"}) == word
 
 
 def test_a_value_can_be_no_flag_of_its_own() -> None:

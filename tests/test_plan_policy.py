@@ -122,6 +122,19 @@ def test_what_the_platform_allows_is_not_told(policy: Any, spec: Any) -> None:
         ),
         ({"speculative_config": {"model": "org/draft"}}, "InvalidSpec", "speculativeConfig.model: org/draft"),
         ({"extra_args": ("--allowed_media-domains=*",)}, "InvalidSpec", "policy.allowedMediaDomains"),
+        ({"extra_args": ("--allowed-media-d=x",)}, "InvalidSpec", "policy.allowedMediaDomains"),
+        ({"extra_args": ("--served_model-name=x",)}, "InvalidSpec", "is the field servedModelName"),
+        ({"extra_args": ("--a-flag-of-tomorrow",)}, "InvalidSpec", "is no flag of vLLM 0.33"),
+        (
+            {"accelerator": "cpu", "kv_cache_dtype": "octave_k3v3"},
+            "InvalidSpec",
+            "vLLM 0.32, the image's release, has no",
+        ),
+        (
+            {"image": "vllm/vllm-openai:v0.32.0", "kv_cache_dtype": "octave_k3v4"},
+            "InvalidSpec",
+            'kvCacheDtype: vLLM 0.32, the image\'s release, has no "octave_k3v4"',
+        ),
     ],
 )
 def test_what_would_not_work_or_do_nothing_is_told(spec: Any, reason: str, words: str) -> None:
@@ -129,6 +142,19 @@ def test_what_would_not_work_or_do_nothing_is_told(spec: Any, reason: str, words
 
     assert [reason for reason, _ in found] == [reason]
     assert words in found[0][1]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"kv_cache_dtype": "octave_k3v3"},
+        {"image": "vllm/vllm-openai:latest", "kv_cache_dtype": "octave_k3v3"},
+        {"image": "vllm/vllm-openai:v0.32.0", "kv_cache_dtype": "fp8"},
+        {"image": "example.org/ours:1", "extra_args": ("--a-flag-of-tomorrow",)},
+    ],
+)
+def test_what_the_images_release_knows_or_nobody_knows_passes(spec: Any) -> None:
+    assert problems(**spec) == []
 
 
 def test_every_problem_names_a_remedy() -> None:

@@ -116,7 +116,7 @@ def serve_args(
     Equal specs give equal lists. The kubelet's $(NAME) is made inert in each argument.
     """
     flags = _own_flags(port, tokenizer_path, chat_template_path, shutdown_timeout, ssl_keyfile, ssl_certfile)
-    flags += [flag.write(flag.flag, value) for name, flag in FLAGS.items() if (value := _value(spec, name)) is not None]
+    flags += field_words(spec).values()
     if lora_modules and spec.enable_lora is None:
         flags.append("--enable-lora")
     # Sorted: another order would be another pod template, and restart every server.
@@ -126,9 +126,16 @@ def serve_args(
     return tuple(inert(word) for word in (*words, *spec.extra_args))
 
 
-def inert(word: str) -> str:
-    """The same word for the program, where the kubelet would expand `$(NAME)`: every dollar doubled, as it undoes."""
-    return word.replace("$", "$$") if "$(" in word else word
+def field_words(spec: Spec) -> dict[str, str]:
+    """The word for each field that is set and has a flag of its own, by attribute."""
+    return {
+        name: flag.write(flag.flag, value) for name, flag in FLAGS.items() if (value := _value(spec, name)) is not None
+    }
+
+
+def inert(text: str) -> str:
+    """What arrives as the text itself: the kubelet expands `$(NAME)` in arguments and variables, and makes `$$` a `$`."""
+    return text.replace("$", "$$")
 
 
 def _value(spec: Spec, name: str) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vllm_operator.api import Scheme, Spec
+from vllm_operator.plan.args import inert
 from vllm_operator.plan.names import canonical
 from vllm_operator.settings import Profile, Settings
 
@@ -61,11 +62,6 @@ _SECRETS = ("VLLM_API_KEY", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", *CREDENTIALS[Sch
 def reserved_names() -> frozenset[str]:
     """Variables that the operator sets itself, or that carry secrets: no model may name them."""
     return frozenset({*_ALWAYS, *_FOLDERS, *_COMPILED, *_SECRETS})
-
-
-def inert(value: str) -> str:
-    """The value that arrives as it was written after the kubelet's expansion, which turns `$$` into `$`."""
-    return value.replace("$", "$$")
 
 
 def plain(values: Mapping[str, str]) -> list[Json]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vllm_operator.api import VLLMModel
-from vllm_operator.plan.accelerator import image_problems, profiles_of
+from vllm_operator.plan.accelerator import Named, image_of, image_problems, profiles_of
+from vllm_operator.plan.flags import extra_args_problems, field_problems
 from vllm_operator.plan.jobs import inspect_job
 from vllm_operator.plan.parts import parts_of, place_problems
 from vllm_operator.plan.policy import policy_problems
@@ -24,6 +25,7 @@ def plan_model(model: VLLMModel, settings: Settings) -> Plan:
     problems = [
         *place_problems(model.spec, parts),
         *policy_problems(model, parts, settings),
+        *_argument_problems(model, profiles, settings),
         *unknown,
         *image_problems(model.spec, profiles, settings),
         *resource_problems(model.spec, profiles, settings),
@@ -32,3 +34,8 @@ def plan_model(model: VLLMModel, settings: Settings) -> Plan:
     pulled = [part for part in parts if part.source.is_pulled]
     inspect = inspect_job(model, settings, pulled) if pulled else None
     return Plan(model, settings, tuple(problems), parts[0].source, parts, profiles, inspect)
+
+
+def _argument_problems(model: VLLMModel, profiles: Named, settings: Settings) -> list[Problem]:
+    image = image_of(model.spec, profiles, settings) or ""
+    return [*field_problems(model.spec, image), *extra_args_problems(model.spec.extra_args, image)]

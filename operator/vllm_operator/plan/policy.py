@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from vllm_operator.api import Scheme, VLLMModel
 from vllm_operator.api.source import Source, parse_source
 from vllm_operator.plan.environment import reserved_names
+from vllm_operator.plan.flags import may_mean
 from vllm_operator.plan.labels import is_reserved
 from vllm_operator.plan.source import is_allowed
 from vllm_operator.plan.types import Part, Problem, ProblemReason
@@ -90,7 +91,7 @@ def _metadata_problems(model: VLLMModel) -> list[Problem]:
 
 def _media_problems(model: VLLMModel, settings: Settings) -> list[Problem]:
     domains = settings.policy.allowed_media_domains
-    if "*" in domains or not any(arg.replace("_", "-").startswith(MEDIA_FLAG) for arg in model.spec.extra_args):
+    if "*" in domains or not any(may_mean(arg, MEDIA_FLAG) for arg in model.spec.extra_args):
         return []
     remedy = "Leave it out, or let the platform set policy.allowedMediaDomains."
     message = f"extraArgs: {MEDIA_FLAG} is the platform's; it allows {', '.join(domains)}."

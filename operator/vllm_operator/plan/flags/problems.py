@@ -1,15 +1,17 @@
-"""What stands against a model's `extraArgs`, as problems of its plan.
+"""What stands against a model's `extraArgs`, and against fields that its release of vLLM does not know.
 
 The CRD refuses most of it at the API server; this holds for objects that were stored before a rule was there, for flags
-that a known release of vLLM does not have, and for flags that the platform keeps to itself.
+and values that a known release of vLLM does not have, and for flags that the platform keeps to itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from vllm_operator.api import Spec, camel
+from vllm_operator.plan.args import FLAGS, field_words
 from vllm_operator.plan.flags.refusals import flag_name, is_flag, refusals
-from vllm_operator.plan.flags.releases import release_of
+from vllm_operator.plan.flags.releases import KnownFlag, known_flags, release_of
 from vllm_operator.plan.types import Problem, ProblemReason
 
 _REMEDY = "Change extraArgs as the message says, or leave it out."
@@ -31,3 +33,27 @@ def extra_args_problems(extra_args: Sequence[str], image: str, kept: Iterable[st
         if may_mean(word, flag)
     ]
     return [Problem(ProblemReason.INVALID_SPEC, message, _REMEDY) for message in found]
+
+
+def field_problems(spec: Spec, image: str) -> list[Problem]:
+    """One problem for each field whose flag or value the image's release does not have; none for an unknown release."""
+    release = release_of(image)
+    if release is None:
+        return []
+    known = known_flags(release)
+    words = ((name, word, known.get(FLAGS[name].flag)) for name, word in field_words(spec).items())
+    found = (_unknown(camel(name), word, flag, release) for name, word, flag in words)
+    return [problem for problem in found if problem is not None]
+
+
+def _unknown(field: str, word: str, flag: KnownFlag | None, release: str) -> Problem | None:
+    if flag is None:
+        remedy = f"Leave {field} out, or set image to a release that has it."
+        return Problem(ProblemReason.INVALID_SPEC, f"{field}: vLLM {release}, the image's release, lacks it.", remedy)
+    value = word.partition("=")[2]
+    if not flag.choices or not value or value in flag.choices:
+        return None
+    remedy = f"Set image to a release that has it, or use one of {', '.join(flag.choices)}."
+    return Problem(
+        ProblemReason.INVALID_SPEC, f'{field}: vLLM {release}, the image\'s release, has no "{value}".', remedy
+    )

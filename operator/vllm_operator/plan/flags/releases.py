@@ -13,16 +13,20 @@ from functools import cache
 from importlib.resources import files
 
 RELEASES = ("0.32", "0.33")
-_TAG = re.compile(r"(?:^|/)[^/]*vllm[^/:@]*:(?:[a-z]+-)?v?(\d+\.\d+)(?:[.-].*)?")
+_TAG = re.compile(r"(?:^|/)[^/]*vllm[^/:@]*:(?:[a-z]+-)?v?(\d+)\.(\d+)(?:[.-].*)?")
 
 
 @dataclass(frozen=True, slots=True)
 class KnownFlag:
-    """A flag of one release. `takes` is 0, 1 or "many" values; `also` are its aliases and negations."""
+    """A flag of one release. `takes` is 0, 1 or "many" values; `also` are its aliases and negations.
+
+    `choices` are all values that its parser takes; empty where it does not list them.
+    """
 
     flag: str
     takes: int | str
     also: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
 
     @property
     def spellings(self) -> tuple[str, ...]:
@@ -34,7 +38,10 @@ class KnownFlag:
 def known_flags(release: str) -> Mapping[str, KnownFlag]:
     """The flags of a release in RELEASES, by every spelling that its parser lists."""
     lines = json.loads(files(__package__).joinpath(f"{release}.json").read_text("utf-8"))["flags"]
-    known = (KnownFlag(line["flag"], line["takes"], tuple(line.get("also", ()))) for line in lines)
+    known = (
+        KnownFlag(line["flag"], line["takes"], tuple(line.get("also", ())), tuple(line.get("choices", ())))
+        for line in lines
+    )
     return {spelling: flag for flag in known for spelling in flag.spellings}
 
 
@@ -44,7 +51,14 @@ def all_known_flags() -> Mapping[str, KnownFlag]:
     return {spelling: flag for release in RELEASES for spelling, flag in known_flags(release).items()}
 
 
+def tagged_release(image: str) -> tuple[int, int] | None:
+    """The release of vLLM that an image's tag names, known or not ("vllm/vllm-openai:v0.33.0" is (0, 33)); else None."""
+    found = _TAG.search(image.split("@")[0])
+    return (int(found[1]), int(found[2])) if found else None
+
+
 def release_of(image: str) -> str | None:
     """The known release that an image's tag names ("vllm/vllm-openai:v0.33.0" is 0.33); None for any other image."""
-    found = _TAG.search(image.split("@")[0])
-    return found[1] if found and found[1] in RELEASES else None
+    tagged = tagged_release(image)
+    release = f"{tagged[0]}.{tagged[1]}" if tagged else None
+    return release if release in RELEASES else None
