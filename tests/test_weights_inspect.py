@@ -160,19 +160,19 @@ def test_six_causes_have_six_reasons(hub: Hub) -> None:
     failures = {
         Reason.REPO_NOT_FOUND: failure(hub, "org/absent"),
         Reason.GATED_REPO: failure(hub, "org/gated"),
-        Reason.BAD_TOKEN: failure(hub, token="hf_wrong"),
+        Reason.INVALID_TOKEN: failure(hub, token="hf_wrong"),
         Reason.REVISION_NOT_FOUND: failure(hub, revision="nope"),
     }
     hub.break_next("status", status=429, retryAfter=30)
-    failures[Reason.RATE_LIMITED] = failure(hub)
+    failures[Reason.HUB_RATE_LIMITED] = failure(hub)
     hub.break_next("status", status=503, times=-1)
     failures[Reason.HUB_UNREACHABLE] = failure(hub)
 
     assert {reason: error.reason for reason, error in failures.items()} == {reason: reason for reason in failures}
     assert len({error.remedy for error in failures.values()}) == 6
     retried = {reason for reason, error in failures.items() if error.retry}
-    assert retried == {Reason.RATE_LIMITED, Reason.HUB_UNREACHABLE}
-    assert failures[Reason.RATE_LIMITED].retry_after == 30
+    assert retried == {Reason.HUB_RATE_LIMITED, Reason.HUB_UNREACHABLE}
+    assert failures[Reason.HUB_RATE_LIMITED].retry_after == 30
 
 
 def test_with_and_without_a_token_the_remedy_differs(hub: Hub) -> None:
@@ -224,7 +224,7 @@ def test_a_file_that_is_not_safetensors_is_named(hub: Hub, content: bytes) -> No
     (write_model(hub.repos.root / "org/bad") / "model.safetensors").write_bytes(content)
     error = failure(hub, "org/bad")
 
-    assert error.reason is Reason.NO_WEIGHTS
+    assert error.reason is Reason.WEIGHTS_CORRUPT
     assert "model.safetensors" in error.message
 
 
@@ -246,9 +246,9 @@ def test_the_program_answers_in_its_termination_message(hub: Hub, tmp_path: Path
     ("request_fields", "code", "reason", "word"),
     [
         ({"source": "org/absent"}, 3, "RepoNotFound", "org/absent"),
-        ({"source": "ftp://x/y"}, 3, "InvalidRequest", "ftp://x/y"),
-        ({"source": "org/model", "paralelism": 3}, 3, "InvalidRequest", "paralelism"),
-        ({"source": "org/model", "parallelism": 0}, 3, "InvalidRequest", "parallelism"),
+        ({"source": "ftp://x/y"}, 3, "InvalidArgument", "ftp://x/y"),
+        ({"source": "org/model", "paralelism": 3}, 3, "InvalidArgument", "paralelism"),
+        ({"source": "org/model", "parallelism": 0}, 3, "InvalidArgument", "parallelism"),
     ],
 )
 def test_a_failure_ends_the_program_with_its_code(

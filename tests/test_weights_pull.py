@@ -229,7 +229,7 @@ def test_sigterm_ends_it_at_once_and_the_next_goes_on(hub: Hub, to: Path, tmp_pa
     program.process.send_signal(signal.SIGTERM)
     ended = program.wait(5)
 
-    assert (ended.code, ended.answer["reason"], ended.answer["retry"]) == (1, "Terminated", True)
+    assert (ended.code, ended.answer["reason"], ended.answer["retry"]) == (1, "DownloadFailed", True)
     assert pull(hub, to, "org/large")["bytesFetched"] < SHARD - 7 * MIB
 
 

@@ -133,11 +133,11 @@ def test_small_files_come_first() -> None:
 @pytest.mark.parametrize(
     ("paths", "wish", "reason"),
     [
-        (SMALL, Wish(), Reason.NO_WEIGHTS),
-        (("model.onnx", "config.json"), Wish(), Reason.NO_WEIGHTS),
-        (("model.safetensors",), Wish(load_format="gguf"), Reason.NO_WEIGHTS),
-        (("model.safetensors",), Wish(include=("*.bin",)), Reason.NO_WEIGHTS),
-        (("a-Q4.gguf", "a-Q8.gguf"), Wish(), Reason.AMBIGUOUS_WEIGHTS),
+        (SMALL, Wish(), Reason.WEIGHTS_MISSING),
+        (("model.onnx", "config.json"), Wish(), Reason.WEIGHTS_MISSING),
+        (("model.safetensors",), Wish(load_format="gguf"), Reason.WEIGHTS_MISSING),
+        (("model.safetensors",), Wish(include=("*.bin",)), Reason.WEIGHTS_MISSING),
+        (("a-Q4.gguf", "a-Q8.gguf"), Wish(), Reason.WEIGHTS_MISSING),
     ],
 )
 def test_no_choice_is_a_named_failure(paths: tuple[str, ...], wish: Wish, reason: Reason) -> None:
@@ -160,4 +160,4 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(path: str) -> None:
     with pytest.raises(WeightsError) as caught:
         check_paths(tuple(files(path)))
 
-    assert caught.value.reason is Reason.UNSAFE_PATH
+    assert caught.value.reason is Reason.WEIGHTS_CORRUPT

@@ -98,7 +98,7 @@ def test_a_source_that_changed_since_is_named(store: Store, tmp_path: Path) -> N
     store.change()
     ended = do("pull", store, tmp_path, commit=commit, destination=str(tmp_path / "volume/model"))
 
-    assert (ended.code, ended.answer["reason"]) == (3, "SourceChanged")
+    assert (ended.code, ended.answer["reason"]) == (3, "RevisionNotFound")
 
 
 def test_an_absent_source_is_named(store: Store, tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_an_object_encrypted_with_a_key_of_its_own_has_no_md5(
 
 
 @pytest.mark.parametrize(
-    ("statuses", "code", "reason"), [([503, 500], 0, None), ([401] * 3, 3, "BadToken"), ([403] * 3, 3, "AccessDenied"), ([429] * 9, 1, "RateLimited")]
+    ("statuses", "code", "reason"), [([503, 500], 0, None), ([401] * 3, 3, "InvalidToken"), ([403] * 3, 3, "InvalidToken"), ([429] * 9, 1, "HubRateLimited")]
 )  # fmt: skip
 def test_errors_of_a_bucket_are_told_apart(tmp_path: Path, statuses: list[int], code: int, reason: str | None) -> None:
     write_model(tmp_path / "root/models/llama")
@@ -155,7 +155,7 @@ def test_errors_of_a_bucket_are_told_apart(tmp_path: Path, statuses: list[int], 
     [
         ("modelscope://org/model", "good", "v9", "RevisionNotFound"),
         ("modelscope://org/absent", "good", None, "RepoNotFound"),
-        ("modelscope://org/model", "wrong", None, "BadToken"),
+        ("modelscope://org/model", "wrong", None, "InvalidToken"),
         ("modelscope://org/model", None, None, "RepoNotFound"),
         ("modelscope://org/model", "good", None, None),
     ],
@@ -205,5 +205,5 @@ def test_what_names_no_source_is_answered_with_the_grammar(text: str) -> None:
     with pytest.raises(WeightsError) as caught:
         parse_source(text)
 
-    assert caught.value.reason is Reason.INVALID_REQUEST
+    assert caught.value.reason is Reason.INVALID_ARGUMENT
     assert "s3://bucket/prefix" in caught.value.remedy

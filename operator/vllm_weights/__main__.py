@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:  # The last resort: still one JSON answer, and the traceback in the log.
         traceback.print_exc()
         remedy = "Look at the log of this container, and report it."
-        failure = WeightsError(Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}", remedy)
+        failure = WeightsError(Reason.DOWNLOAD_FAILED, f"{type(error).__name__}: {error}", remedy)
         termination.write(failure.as_json(), environment)
         return EXIT_RETRY
     termination.write(answer, environment)
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
     if arguments not in (["inspect"], ["pull"]):
         raise WeightsError(
-            Reason.INVALID_REQUEST,
+            Reason.INVALID_ARGUMENT,
             f"The command is inspect or pull, not {' '.join(arguments) or 'nothing'}.",
             "Run python -m vllm_weights inspect, or pull.",
         )
@@ -69,7 +69,7 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]
 
 def _end_now(_signal: int, _frame: FrameType | None) -> None:
     """Nothing needs saving: what was counted is on the disk."""
-    error = WeightsError(Reason.TERMINATED, "The pod was told to end.", "The next try goes on where this one stopped.")
+    error = WeightsError(Reason.DOWNLOAD_FAILED, "The pod was told to end.", "The next try goes on where this one stopped.")
     termination.write(error.as_json(), os.environ)
     os._exit(EXIT_RETRY)
 

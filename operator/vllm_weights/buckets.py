@@ -117,7 +117,7 @@ class Bucket:
     def _absent(self, file: RemoteFile | None) -> WeightsError:
         if file is not None:
             return WeightsError(
-                Reason.FILE_NOT_FOUND, f"{self.where} has no {file.path} any more.", "Inspect the model again."
+                Reason.WEIGHTS_MISSING, f"{self.where} has no {file.path} any more.", "Inspect the model again."
             )
         return WeightsError(Reason.REPO_NOT_FOUND, f"{self.where} does not exist.", "Check the name of the bucket.")
 
@@ -132,13 +132,13 @@ class Bucket:
             return self._absent(None)
         if status == 403 or isinstance(error, exceptions.PermissionDeniedError):
             return WeightsError(
-                Reason.ACCESS_DENIED,
+                Reason.INVALID_TOKEN,
                 f"{self.where} may not be read with these credentials: {short}",
                 "Grant reading and listing of the prefix (s3:GetObject and s3:ListBucket; storage.objects.get and .list).",
             )
         if status == 429 or "SlowDown" in said:
             remedy = "Wait, or lower the parallelism."
-            return WeightsError(Reason.RATE_LIMITED, f"{self.where} limits the rate of requests.", remedy)
+            return WeightsError(Reason.HUB_RATE_LIMITED, f"{self.where} limits the rate of requests.", remedy)
         if status == 0 and NO_CREDENTIALS.search(said):
             return _bad_credentials(self.where, f"needs credentials, and none are given: {short}")
         return self._unreachable(status, short)
@@ -156,7 +156,7 @@ class Bucket:
 
 def _bad_credentials(where: str, how: str) -> WeightsError:
     return WeightsError(
-        Reason.BAD_TOKEN,
+        Reason.INVALID_TOKEN,
         f"{where} {how}",
         "Put valid keys into the secret, correct the identity of the service account, or for a public bucket set "
         "AWS_SKIP_SIGNATURE or GOOGLE_SKIP_SIGNATURE to true.",

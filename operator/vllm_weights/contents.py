@@ -90,7 +90,7 @@ def _opened(
     listing = source.listing(pinned or wanted.revision or name.revision)
     if wanted.commit and listing.commit != wanted.commit:
         raise WeightsError(
-            Reason.SOURCE_CHANGED,
+            Reason.REVISION_NOT_FOUND,
             f"{wanted.source} is at {listing.commit[:12]} and no longer at {wanted.commit[:12]}.",
             "Inspect it again: what was inspected is gone.",
         )
@@ -107,7 +107,7 @@ def _tokenizer(request: Request, environment: Mapping[str, str], open_sources: E
     files = tokenizer_files(listing.files, request.trust_remote_code)
     if not files:
         remedy = "Name a repository with a tokenizer.json."
-        raise WeightsError(Reason.NO_WEIGHTS, f"{asked.source} holds no tokenizer.", remedy)
+        raise WeightsError(Reason.WEIGHTS_MISSING, f"{asked.source} holds no tokenizer.", remedy)
     return TokenizerContents(source, listing.commit, files)
 
 
@@ -125,7 +125,7 @@ def _index(source: Source, listing: Listing) -> tuple[frozenset[str] | None, int
     missing = sorted(named - {file.path for file in listing.files})
     if missing:
         raise WeightsError(
-            Reason.NO_WEIGHTS,
+            Reason.WEIGHTS_MISSING,
             f"{INDEX} names {len(missing)} files that the source does not have, {missing[0]} among them.",
             "The upload is not complete: finish it, or name another revision.",
         )

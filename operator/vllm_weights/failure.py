@@ -10,39 +10,25 @@ from typing import Any
 
 
 class Reason(StrEnum):
-    """Why it failed; part of the termination message."""
+    """Why it failed; part of the termination message, in the words that the operator documents."""
 
-    INVALID_REQUEST = "InvalidRequest"
+    INVALID_ARGUMENT = "InvalidArgument"
     REPO_NOT_FOUND = "RepoNotFound"
     GATED_REPO = "GatedRepo"
-    BAD_TOKEN = "BadToken"
-    ACCESS_DENIED = "AccessDenied"
+    INVALID_TOKEN = "InvalidToken"
     REVISION_NOT_FOUND = "RevisionNotFound"
-    FILE_NOT_FOUND = "FileNotFound"
-    NO_WEIGHTS = "NoWeights"
-    AMBIGUOUS_WEIGHTS = "AmbiguousWeights"
-    UNSAFE_PATH = "UnsafePath"
-    RATE_LIMITED = "RateLimited"
+    WEIGHTS_MISSING = "WeightsMissing"
+    WEIGHTS_CORRUPT = "WeightsCorrupt"
+    HUB_RATE_LIMITED = "HubRateLimited"
     HUB_UNREACHABLE = "HubUnreachable"
     HUB_REFUSED = "HubRefused"
-    SOURCE_CHANGED = "SourceChanged"
-    CHECKSUM_MISMATCH = "ChecksumMismatch"
     DOWNLOAD_STALLED = "DownloadStalled"
     DISK_FULL = "DiskFull"
-    DISK_FAILED = "DiskFailed"
-    TERMINATED = "Terminated"
-    INTERNAL_ERROR = "InternalError"
+    DOWNLOAD_FAILED = "DownloadFailed"
 
 
 RETRYABLE = frozenset(
-    {
-        Reason.RATE_LIMITED,
-        Reason.HUB_UNREACHABLE,
-        Reason.DOWNLOAD_STALLED,
-        Reason.DISK_FAILED,
-        Reason.TERMINATED,
-        Reason.INTERNAL_ERROR,
-    }
+    {Reason.HUB_RATE_LIMITED, Reason.HUB_UNREACHABLE, Reason.DOWNLOAD_STALLED, Reason.DOWNLOAD_FAILED}
 )
 """What may pass without anybody changing anything."""
 

@@ -148,7 +148,7 @@ class Fetching:
                     raise _ended_early(file.item)
             except WeightsError as error:
                 tried = 1 if file.left_of(segment)[0] > before else tried + 1
-                if not error.retry or error.reason is Reason.DISK_FAILED or tried >= self._patience.tries:
+                if not error.retry or error.reason is Reason.DOWNLOAD_FAILED or tried >= self._patience.tries:
                     raise
                 with self._progress.no_bytes_expected():
                     self._ended.wait(self._patience.pause_seconds(tried, error))
@@ -211,7 +211,7 @@ def _ended_early(item: Item) -> WeightsError:
 def _wrong(file: Incoming) -> WeightsError:
     digest = file.item.file.digest
     return WeightsError(
-        Reason.CHECKSUM_MISMATCH,
+        Reason.WEIGHTS_CORRUPT,
         f"{file.item.file.path} came {file.mismatches} times with another {digest.kind} than {digest.value[:16]}….",
         "A proxy or mirror serves wrong bytes: fetch from the source itself (HF_ENDPOINT), or clear its cache.",
     )

@@ -34,7 +34,7 @@ class ModelFolder:
         path = Path(destination or "")
         if not destination or not path.is_absolute() or path == Path(path.anchor) or path.is_mount():
             raise WeightsError(
-                Reason.INVALID_REQUEST,
+                Reason.INVALID_ARGUMENT,
                 f"destination {destination!r} is no folder that can be made and renamed.",
                 "Set destination to a folder inside the volume, such as /weights/<name>.",
             )

@@ -25,7 +25,7 @@ class Name:
 
 
 def parse_source(text: str) -> Name:
-    """The source a text names. Raises InvalidRequest with the grammar."""
+    """The source a text names. Raises InvalidArgument with the grammar."""
     scheme, found, rest = text.partition("://")
     if not found:
         scheme, rest = "hf", text
@@ -38,7 +38,7 @@ def parse_source(text: str) -> Name:
         if match:
             return Name("s3" if scheme == "s3" else "gs", bucket=match[1], prefix=(match[2] or "").strip("/"))
     raise WeightsError(
-        Reason.INVALID_REQUEST,
+        Reason.INVALID_ARGUMENT,
         f"{text!r} names no source.",
         "Write org/name, hf://org/name[@revision], modelscope://org/name[@revision], s3://bucket/prefix or "
         "gs://bucket/prefix.",

@@ -46,7 +46,7 @@ def weights_of(
 
 
 def read_header(source: Source, commit: str, file: RemoteFile) -> tuple[dict[str, int], int]:
-    """Parameters by dtype and bytes of tensors in one shard. Raises NoWeights for what is not safetensors."""
+    """Parameters by dtype and bytes of tensors in one shard. Raises WeightsCorrupt for what is not safetensors."""
     start = read_whole(source, commit, file, FIRST_READ_BYTES)
     if len(start) < 8:
         raise _not_safetensors(file, "it is too short")
@@ -90,7 +90,7 @@ def _evenly(shards: Sequence[RemoteFile], most: int) -> Sequence[RemoteFile]:
 
 def _not_safetensors(file: RemoteFile, why: str) -> WeightsError:
     return WeightsError(
-        Reason.NO_WEIGHTS,
+        Reason.WEIGHTS_CORRUPT,
         f"{file.path} is not a safetensors file: {why}.",
         "Upload the file again, or name another revision.",
     )

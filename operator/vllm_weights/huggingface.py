@@ -83,7 +83,7 @@ class HuggingFace:
             )
         if code == "EntryNotFound" and file is not None:
             return WeightsError(
-                Reason.FILE_NOT_FOUND,
+                Reason.WEIGHTS_MISSING,
                 f"{self.repo} has no file {file.path} at {revision}.",
                 "The revision was rewritten: inspect the model again.",
             )
@@ -113,14 +113,14 @@ class HuggingFace:
 
     def _bad_token(self) -> WeightsError:
         return WeightsError(
-            Reason.BAD_TOKEN,
+            Reason.INVALID_TOKEN,
             f"{self.host} does not accept the token: it is wrong, expired or revoked.",
             f"Put a valid token with read access into the secret ({self.endpoint}/settings/tokens).",
         )
 
     def _denied(self, said: str) -> WeightsError:
         return WeightsError(
-            Reason.ACCESS_DENIED,
+            Reason.INVALID_TOKEN,
             f"{self.host} denies access to {self.repo}: {said or 'HTTP 403'}.",
             "Give the token read access to this repository (fine-grained tokens list them one by one).",
         )

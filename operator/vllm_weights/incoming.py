@@ -37,7 +37,7 @@ def disk_errors_named(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(folder, "it is full") from error
         raise WeightsError(
-            Reason.DISK_FAILED,
+            Reason.DOWNLOAD_FAILED,
             f"Writing to {folder} failed: {error.strerror or error}.",
             "Check the volume: access mode, fsGroup, the storage behind it.",
         ) from error

@@ -120,7 +120,7 @@ def fitting(answer: dict[str, Any], config: Config, room: int) -> dict[str, Any]
 def sharing(found: list[tuple[dict[str, Any], Config]], room: int) -> dict[str, Any]:
     """One answer for several parts. The first, the model, has what the others leave; they get briefer as they get more.
 
-    Raises InvalidRequest where commit and size of each are too much.
+    Raises InvalidArgument where commit and size of each are too much.
     """
     totals = {key: sum(answer[key] for answer, _ in found) for key in ("bytes", "files")}
     (model, config), *rest = found
@@ -135,7 +135,7 @@ def sharing(found: list[tuple[dict[str, Any], Config]], room: int) -> dict[str, 
         if left >= MODEL_BYTES or (shape is shapes[-1] and len(compact(fitting(model, {}, left))) <= left):
             return {"version": 1, "ok": True, **totals, "parts": [fitting(model, config, left), *others]}
     raise WeightsError(
-        Reason.INVALID_REQUEST,
+        Reason.INVALID_ARGUMENT,
         f"{len(found)} sources at once are more than one answer of {room} bytes can tell of.",
         "Split the adapters over several models: 40 fit.",
     )

@@ -86,7 +86,7 @@ def check_paths(files: tuple[RemoteFile, ...]) -> None:
         bad = not parts or file.path.startswith("/") or ".." in parts or parts[0] == OWN_FOLDER
         if bad or "\\" in file.path or "\0" in file.path:
             raise WeightsError(
-                Reason.UNSAFE_PATH,
+                Reason.WEIGHTS_CORRUPT,
                 f"The source holds a file named {file.path!r}, which leads out of the model's folder.",
                 "Do not use this source; if it is yours, rename the file.",
             )

@@ -96,13 +96,13 @@ class ModelScope:
             return self._no_access()
         if status == 403:
             return WeightsError(
-                Reason.ACCESS_DENIED,
+                Reason.INVALID_TOKEN,
                 f"{self.host} denies access to {self.repo}.",
                 "Ask its owner for access with the account that owns the token.",
             )
         if status == 404 and file is not None:
             return WeightsError(
-                Reason.FILE_NOT_FOUND, f"{self.repo} has no {file.path} any more.", "Inspect the model again."
+                Reason.WEIGHTS_MISSING, f"{self.repo} has no {file.path} any more.", "Inspect the model again."
             )
         if status == 404:
             return self._missing()
@@ -111,7 +111,7 @@ class ModelScope:
     def _no_access(self) -> WeightsError:
         if self.has_token:
             how, remedy = "does not accept the token", "Put a valid token into the secret (MODELSCOPE_API_TOKEN)."
-            return WeightsError(Reason.BAD_TOKEN, f"{self.host} {how}.", remedy)
+            return WeightsError(Reason.INVALID_TOKEN, f"{self.host} {how}.", remedy)
         return WeightsError(
             Reason.REPO_NOT_FOUND,
             f"{self.host} hides {self.repo} from strangers.",

@@ -50,7 +50,7 @@ class _Many(_Asked):
 
 
 def parse(environment: Mapping[str, str]) -> tuple[tuple[Request, ...], bool]:
-    """The requests, and whether they came as a list under `pulls`. Raises InvalidRequest that names the field."""
+    """The requests, and whether they came as a list under `pulls`. Raises InvalidArgument that names the field."""
     try:
         raw = _JSON.validate_json(environment.get(VARIABLE, ""))
         if "pulls" in raw:
@@ -60,7 +60,7 @@ def parse(environment: Mapping[str, str]) -> tuple[tuple[Request, ...], bool]:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or VARIABLE
         raise WeightsError(
-            Reason.INVALID_REQUEST,
+            Reason.INVALID_ARGUMENT,
             f"{VARIABLE} is not understood: {where}: {first['msg']}.",
             f"Correct {where} in {VARIABLE}; the operator and the weights image must be of one release.",
         ) from error

@@ -72,7 +72,7 @@ def format_of(path: str) -> str:
 def select(files: Iterable[RemoteFile], wish: Wish, indexed: frozenset[str] | None = None) -> Selection:
     """The files to take. `indexed`: the shards that `model.safetensors.index.json` names, None without one.
 
-    Raises NoWeights where nothing can be loaded, AmbiguousWeights for several GGUF models in one repository.
+    Raises WeightsMissing where nothing can be loaded, and for several GGUF models in one repository.
     """
     listed = tuple(files)
     if wish.include is not None:
@@ -151,14 +151,14 @@ def _check(selection: Selection, wish: Wish) -> None:
         asked = f" in the format {wish.load_format!r}" if wish.load_format else ""
         patterns = " among the files that include and exclude leave" if wish.include or wish.exclude else ""
         raise WeightsError(
-            Reason.NO_WEIGHTS,
+            Reason.WEIGHTS_MISSING,
             f"The source holds no weights that vLLM can load{asked}{patterns}.",
             "Name a repository with .safetensors, .bin, .pt or .gguf files at its top, or correct the patterns.",
         )
     models = {GGUF_SHARD.sub("", file.path) for file in selection.weights}
     if selection.format == "gguf" and len(models) > 1:
         raise WeightsError(
-            Reason.AMBIGUOUS_WEIGHTS,
+            Reason.WEIGHTS_MISSING,
             f"The source holds {len(models)} GGUF models, {sorted(models)[0]} among them.",
             "Name one, with the configuration, by include: ['*Q4_K_M.gguf', '*.json'].",
         )

@@ -56,7 +56,7 @@ def common_failure(response: httpx2.Response, host: str) -> WeightsError:
     status = response.status_code
     if status == 429:
         return WeightsError(
-            Reason.RATE_LIMITED,
+            Reason.HUB_RATE_LIMITED,
             f"{host} limits the rate of requests (HTTP 429).",
             "Set a token: signed-in clients have a higher limit; or wait, or use a mirror.",
             retry_after=retry_after(response.headers),
@@ -103,7 +103,7 @@ def body_of_range(response: httpx2.Response, file: RemoteFile, start: int, end: 
 
 def source_changed(file: RemoteFile, how: str) -> WeightsError:
     return WeightsError(
-        Reason.SOURCE_CHANGED,
+        Reason.REVISION_NOT_FOUND,
         f"{file.path} is not what was listed: {how}.",
         "The source changed meanwhile: inspect it again (any change of spec.model or its revision does).",
     )

@@ -19,6 +19,7 @@ class Reason(StrEnum):
     RevisionNotFound = "RevisionNotFound"
     HubRateLimited = "HubRateLimited"
     HubUnreachable = "HubUnreachable"
+    HubRefused = "HubRefused"
     WeightsMissing = "WeightsMissing"
     WeightsCorrupt = "WeightsCorrupt"
     ModelPathNotFound = "ModelPathNotFound"
@@ -96,6 +97,8 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, str, bool], ...]]] = {
          "Nothing to change: it is tried again with growing pauses. A token in `tokenSecretRef` raises the limit.", True),
         ("HubUnreachable", "The hub could not be reached, or answered with a server error.",
          "Check egress, DNS and proxy of the namespace (NetworkPolicy), or set the mirror's address in the settings.", True),
+        ("HubRefused", "The hub answered in a way that the weights program does not accept, such as a redirect to another host.",
+         "Read the message; check the hub's or mirror's address in the settings.", False),
         ("WeightsMissing", "The model's directory has no weights, or not all files that its index names, or the cache has not got the model.",
          "Delete the weights Job or its volume so that the download starts afresh; check that the source has them all.", False),
         ("WeightsCorrupt", "A weights file cannot be read: cut off, a Git LFS pointer, or other than its header says.",
