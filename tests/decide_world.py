@@ -155,13 +155,20 @@ class Cluster:
             return replace(job, state=JobState.FAILED if ends else JobState.RUNNING, failure=fault)
         job = replace(job, failure=None)
         if inspects:
-            answer = an_answer(self.truth.commit, customCode=self.truth.custom_code)
-            if self.truth.custom_code:
-                answer["config"] = CONFIG | {"model_type": "brand_new"}
-            return replace(job, state=JobState.SUCCEEDED, answer=answer)
+            return replace(job, state=JobState.SUCCEEDED, answer=self._answer())
         if job.progress is None:
             return replace(job, progress=Progress(GIB // 2, GIB, 350.0 * (1 << 20)))
         return replace(job, state=JobState.SUCCEEDED, progress=None)
+
+    def _answer(self) -> dict[str, object]:
+        """What the hub knows of each part; every tokenizer and adapter has a commit of its own."""
+        answer = an_answer(self.truth.commit, customCode=self.truth.custom_code)
+        if self.truth.custom_code:
+            answer["config"] = CONFIG | {"model_type": "brand_new"}
+        if self.model.spec.tokenizer:
+            answer["tokenizer"] = {"commit": "7" * 40}
+        adapters = [an_answer(f"{index}" * 40, bytes=50_000_000) for index, _ in enumerate(self.model.spec.adapters)]
+        return {"version": 1, "ok": True, "parts": [answer, *adapters]} if adapters else answer
 
     def _roll(self) -> None:
         """A rolling update with one more pod than asked for, or Recreate."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.builders import a_spec
+from tests.golden.canned import arrived
 from vllm_operator.api import Spec
 from vllm_operator.plan.args import FLAGS, canonical_json, inert, serve_args
 from vllm_operator.plan.flags import RELEASES, known_flags
@@ -110,31 +111,13 @@ def test_the_kubelet_finds_nothing_to_expand() -> None:
     assert inert("$$(X)") == "$$$$(X)"
 
 
-def expanded(word: str, variables: dict[str, str]) -> str:
-    """What the kubelet makes of an argument (Kubernetes' third_party/forked/golang/expansion)."""
-    made, at = "", 0
-    while at < len(word):
-        following = word[at + 1] if at + 1 < len(word) else ""
-        end = word.find(")", at)
-        if word[at] != "$" or following not in ("$", "("):
-            made, at = made + word[at], at + 1
-        elif following == "$":
-            made, at = made + "$", at + 2
-        elif end > 0:
-            name = word[at + 2 : end]
-            made, at = made + variables.get(name, f"$({name})"), end + 1
-        else:
-            made, at = made + "$(", at + 2
-    return made
-
-
 @pytest.mark.parametrize(
     "word", ["$x", "$", "$$", "a$$b", "$(X)", "$$(X)", "$$$(X)$", "^a$|^b$$", "$(", "cost: 5$ $$ $(X"]
 )
 def test_a_word_arrives_as_it_was_written(word: str) -> None:
-    assert expanded(inert(word), {"X": "secret"}) == word
+    assert arrived(inert(word), {"X": "secret"}) == word
     *_, last = serve_args(a_spec(extra_args=("--generation-tokens", word)), "/m", served_model_names=("n",))
-    assert expanded(last, {"X": "secret"}) == word
+    assert arrived(last, {"X": "secret"}) == word
 
 
 def test_a_value_can_be_no_flag_of_its_own() -> None:

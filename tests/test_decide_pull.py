@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from tests.builders import a_model
 from tests.decide_facts import (
@@ -15,6 +18,7 @@ from tests.decide_facts import (
 from tests.decide_world import Cluster, a_serving_cluster
 from vllm_operator.api import SourceStatus
 from vllm_operator.decide import decide
+from vllm_operator.decide.annotations import COMMITS
 from vllm_operator.decide.types import ClaimSeen, JobState, Ref
 from vllm_operator.diagnose import Reason, failure
 
@@ -160,8 +164,17 @@ def test_a_server_of_the_same_commit_serves_on_while_its_download_runs_again():
     assert cluster.settle().status.condition("Reconciling") is None
 
 
-def test_a_server_of_the_same_commit_serves_on_while_its_source_is_looked_up_again():
-    cluster = a_serving_cluster()
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"adapters": ({"name": "a", "source": "demo/a"}, {"name": "b", "source": "demo/b"})},
+        {"tokenizer": "demo/words"},
+    ],
+    ids=["alone", "adapters", "tokenizer"],
+)
+def test_a_server_of_the_same_commit_serves_on_while_its_source_is_looked_up_again(spec: Any):
+    cluster = a_serving_cluster(**spec)
     cluster.refresh("1")
 
     status = cluster.reconcile().status
@@ -178,6 +191,14 @@ def test_a_commit_in_the_status_that_the_deployment_does_not_prove_is_not_believ
     cluster.model = cluster.model.model_copy(update={"status": forged})
 
     assert ready(cluster.reconcile().status)[0] == "False"
+
+
+def test_a_deployment_of_an_older_operator_proves_its_version_by_the_models_commit():
+    cluster = a_serving_cluster()
+    del cluster.live[cluster.deployment_ref]["metadata"]["annotations"][COMMITS]
+    cluster.refresh("1")
+
+    assert ready(cluster.reconcile().status) == ("True", "Serving")
 
 
 def test_zero_replicas_bring_the_weights_and_no_server():

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from vllm_operator.plan.labels import (
+    COMMITS_ANNOTATION as COMMITS,
+)
+from vllm_operator.plan.labels import (
     IGNORE_FIT_ANNOTATION as IGNORE_FIT,
 )
 from vllm_operator.plan.labels import (
@@ -22,4 +25,4 @@ STOPPED: Final = "vllm-operator.dev/stopped"
 # On the inspection's Job: its answer, which thereby outlives the pod.
 RESULT: Final = "vllm-operator.dev/result"
 
-__all__ = ["IGNORE_FIT", "REFRESH", "RESULT", "STOPPED", "TEMPLATE", "WANTED"]
+__all__ = ["COMMITS", "IGNORE_FIT", "REFRESH", "RESULT", "STOPPED", "TEMPLATE", "WANTED"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vllm_operator.api import VLLMModel
-from vllm_operator.decide.annotations import REFRESH, STOPPED
+from vllm_operator.decide.annotations import COMMITS, REFRESH, STOPPED
 from vllm_operator.decide.trust import needs_trust
 from vllm_operator.decide.types import DeploymentSeen, JobState, PodSeen, Seen
 from vllm_operator.plan import Plan, ServerPlan, WeightsPlan, plan_server, plan_weights, wanted
@@ -19,7 +19,7 @@ class Situation:
     """What every case looks at. `weights` and `server` are None until the inspection has answered.
 
     `current` is the hash of what the user asks for: from the plan, or, while that waits for an inspection, the live
-    Deployment's own where the commit in the status proves it to be of the present spec. Nothing in the status is believed
+    Deployment's own where the commits that it names prove it to be of the present spec. Nothing in the status is believed
     without that proof.
     """
 
@@ -115,7 +115,12 @@ def _weights(plan: Plan, seen: Seen) -> WeightsPlan | None:
 
 
 def _proven(model: VLLMModel, seen: Seen) -> str | None:
-    source = model.status.source
-    if seen.deployment is None or source is None:
+    """The live Deployment's version, if it is the present spec's at the commit that the status told."""
+    source, live = model.status.source, seen.deployment
+    if live is None or source is None:
         return None
-    return seen.deployment.wanted if wanted(model, source.commit) == seen.deployment.wanted else None
+    # The hash is over the commits of every part; the status names the model's alone.
+    commits = annotations_of(live.live).get(COMMITS) or source.commit
+    if source.commit is not None and source.commit not in (commits or "").split(","):
+        return None
+    return live.wanted if wanted(model, commits) == live.wanted else None

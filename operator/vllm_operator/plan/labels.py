@@ -13,6 +13,7 @@ JOB_LABEL = f"{GROUP}/job"
 CLAIM_LABEL = f"{GROUP}/claim"
 RETAIN_LABEL = f"{GROUP}/retain"  # on a claim that outlives its models: it has no owner to be found by
 WANTED_ANNOTATION = f"{GROUP}/wanted"
+COMMITS_ANNOTATION = f"{GROUP}/commits"  # all that WANTED_ANNOTATION was made with, joined by commas
 TEMPLATE_ANNOTATION = f"{GROUP}/template"
 REQUEST_ANNOTATION = f"{GROUP}/request"
 SOURCE_ANNOTATION = f"{GROUP}/source"

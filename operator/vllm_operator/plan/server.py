@@ -9,7 +9,14 @@ from vllm_operator.plan.accelerator import image_of, place
 from vllm_operator.plan.args import inert, serve_args
 from vllm_operator.plan.chat import Template, chat_template
 from vllm_operator.plan.environment import HOME, server_environment
-from vllm_operator.plan.labels import CLAIM_LABEL, WANTED_ANNOTATION, model_labels, model_selector, owner_of
+from vllm_operator.plan.labels import (
+    CLAIM_LABEL,
+    COMMITS_ANNOTATION,
+    WANTED_ANNOTATION,
+    model_labels,
+    model_selector,
+    owner_of,
+)
 from vllm_operator.plan.names import digest, service_name, short_name
 from vllm_operator.plan.policy import MEDIA_FLAG
 from vllm_operator.plan.probes import (
@@ -44,7 +51,7 @@ def plan_server(plan: Plan, weights: WeightsPlan) -> ServerPlan:
     """Everything that serves the model from these weights; `problems` are those that the weights' size brings up."""
     spec = plan.model.spec
     template = chat_template(plan.model, plan.settings)
-    asked = wanted(plan.model, ",".join(weights.commits) or None)
+    asked = wanted(plan.model, commits_of(weights))
     return ServerPlan(
         problems=tuple(weights_problems(spec, plan.profiles, plan.settings, weights.bytes)),
         wanted=asked,
@@ -55,6 +62,11 @@ def plan_server(plan: Plan, weights: WeightsPlan) -> ServerPlan:
         served_models=served_models(plan),
         startup_seconds=startup_seconds(spec, plan.settings, weights.bytes),
     )
+
+
+def commits_of(weights: WeightsPlan) -> str | None:
+    """The commits of everything that is pulled, in one text; None where nothing is."""
+    return ",".join(weights.commits) or None
 
 
 def served_models(plan: Plan) -> tuple[str, ...]:
@@ -99,7 +111,8 @@ def _deployment(plan: Plan, weights: WeightsPlan, template: Template | None, ask
         name=short_name(metadata.name),
         namespace=metadata.namespace,
         labels=model_labels(metadata),
-        annotations={**settings.child_annotations, WANTED_ANNOTATION: asked},
+        annotations={**settings.child_annotations, WANTED_ANNOTATION: asked}
+        | ({COMMITS_ANNOTATION: commits} if (commits := commits_of(weights)) else {}),
         owner=owner_of(metadata),
         replicas=spec.replicas,
         strategy=strategy_of(spec, one_node, "ReadWriteOncePod" in modes),
