@@ -216,7 +216,7 @@ def _proxy_config() -> dict[str, object]:
 def start_dns() -> None:
     """CoreDNS as a process of the machine, on the node's address: no image, and there before the first pod."""
     corefile = STATE / "Corefile"
-    admin = {"kubeconfig": path("admin.kubeconfig"), "context": NODE_NAME}
+    admin = {"kubeconfig": json.dumps(str(path("admin.kubeconfig"))), "context": NODE_NAME}
     corefile.write_text(COREFILE % {"address": NODE_ADDRESS, "domain": DOMAIN, **admin})
     processes.start("coredns", BINARIES / "coredns", "-conf", corefile)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,5 +69,5 @@ def refuse_if_anothers() -> None:
     if holder is not None and holder != ROOT and holder.exists():
         raise StepFailed(
             f"a node of another checkout is up on this machine: {holder}\n"
-            f"One machine holds one node. Stop it with make demo-down there:\n  make -C {holder} demo-down"
+            f"One machine holds one node. Stop it with make demo-down there:\n  make -C {shlex.quote(str(holder))} demo-down"
         )
