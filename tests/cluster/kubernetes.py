@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from tests.cluster import processes
 from tests.cluster.certificates import path
@@ -75,16 +76,13 @@ def start_etcd() -> None:
 
 def start_apiserver() -> None:
     """Listens on the node's own address alone: nothing outside this machine reaches it."""
-    (STATE / "audit-policy.json").write_text(
-        json.dumps(
-            {
-                "apiVersion": "audit.k8s.io/v1",
-                "kind": "Policy",
-                "omitStages": ["RequestReceived"],
-                "rules": [{"level": "Metadata"}],
-            }
-        )
-    )
+    policy = {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [{"level": "Metadata"}],
+    }
+    policy_file = _written("audit-policy.json", json.dumps(policy))
     processes.start(
         "kube-apiserver",
         BINARIES / "kube-apiserver",
@@ -107,7 +105,7 @@ def start_apiserver() -> None:
         f"--service-account-key-file={path('service-accounts.key')}",
         f"--service-account-signing-key-file={path('service-accounts.key')}",
         f"--audit-log-path={AUDIT_LOG}",
-        f"--audit-policy-file={STATE / 'audit-policy.json'}",
+        f"--audit-policy-file={policy_file}",
         "--audit-log-maxsize=1000",
     )
 
@@ -135,8 +133,7 @@ def start_controllers() -> None:
 
 def start_kubelet() -> None:
     """The one node."""
-    config = STATE / "kubelet.json"
-    config.write_text(json.dumps(_kubelet_config(), indent=1))
+    config = _written("kubelet.json", json.dumps(_kubelet_config(), indent=1))
     processes.start(
         "kubelet",
         BINARIES / "kubelet",
@@ -189,8 +186,7 @@ def _kubelet_config() -> dict[str, object]:
 
 def start_proxy() -> None:
     """Services by nftables."""
-    config = STATE / "kube-proxy.json"
-    config.write_text(json.dumps(_proxy_config(), indent=1))
+    config = _written("kube-proxy.json", json.dumps(_proxy_config(), indent=1))
     processes.start("kube-proxy", BINARIES / "kube-proxy", f"--config={config}")
 
 
@@ -215,9 +211,8 @@ def _proxy_config() -> dict[str, object]:
 
 def start_dns() -> None:
     """CoreDNS as a process of the machine, on the node's address: no image, and there before the first pod."""
-    corefile = STATE / "Corefile"
     admin = {"kubeconfig": json.dumps(str(path("admin.kubeconfig"))), "context": NODE_NAME}
-    corefile.write_text(COREFILE % {"address": NODE_ADDRESS, "domain": DOMAIN, **admin})
+    corefile = _written("Corefile", COREFILE % {"address": NODE_ADDRESS, "domain": DOMAIN, **admin})
     processes.start("coredns", BINARIES / "coredns", "-conf", corefile)
 
 
@@ -227,6 +222,14 @@ def start_volumes() -> None:
     kubeconfig = path("admin.kubeconfig")
     command = (BINARIES / "volume-provisioner", f"--kubeconfig={kubeconfig}", f"--root={VOLUMES}")
     processes.start("volume-provisioner", *command)
+
+
+def _written(name: str, text: str) -> Path:
+    """The file of that name with that text. One that says so already is left alone: kube-proxy ends when its own is touched."""
+    file = STATE / name
+    if not file.exists() or file.read_text() != text:
+        file.write_text(text)
+    return file
 
 
 def _as(component: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster import processes
-from tests.cluster.places import LOCK, MACHINE, OWNER, ROOT, STATE
+from tests.cluster.places import CERTIFICATES, LOCK, MACHINE, OWNER, ROOT
 from tests.cluster.steps import StepFailed, say
 
 
@@ -54,7 +54,7 @@ def owner() -> Path | None:
 def is_orphaned() -> bool:
     """Whether there is a node whose checkout, or whose state in it, was deleted: nobody can use it any more."""
     checkout = recorded_checkout()
-    return checkout is not None and (checkout != ROOT or not STATE.exists())
+    return checkout is not None and (checkout != ROOT or not (CERTIFICATES / "done").exists())
 
 
 def claim() -> None:
