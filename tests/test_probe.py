@@ -120,14 +120,33 @@ async def test_nobody_there_is_a_problem_not_an_error() -> None:
     assert (answer.healthy, answer.problem) == (False, "connection refused")
 
 
-async def test_one_silence_of_a_server_that_worked_is_forgiven_and_the_second_is_not() -> None:
+async def test_one_silence_of_a_server_that_worked_is_forgiven() -> None:
+    server, asked = VLLM(), 0
+
+    async def once_silent(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        asked += request.path == "/health"
+        if request.path == "/health" and asked == 2:
+            assert request.transport is not None
+            request.transport.close()
+        status, said = server(request.method, request.path, await request.read())
+        return web.json_response(said, status=status)
+
+    async with listening(once_silent) as target, a_prober() as prober:
+        answers = [await prober.ask(target, "uid", 0, Question()) for _ in range(2)]
+
+    assert [answer.works for answer in answers] == [True, True]
+    assert asked == 3
+
+
+async def test_a_server_that_stays_silent_counts_as_ill_at_once() -> None:
     async with a_prober() as prober:
         async with serving(VLLM()) as target:
             await prober.ask(target, "uid", 0, Question())
-        first = await prober.ask(target, "uid", 0, Question())
-        second = await prober.ask(target, "uid", 0, Question())
+        answer = await prober.ask(target, "uid", 0, Question())
 
-    assert (first.works, second.works) == (True, False)
+    assert not answer.works
+    assert not answer.healthy
 
 
 async def test_the_size_of_the_kv_cache_is_read_from_the_metrics() -> None:

@@ -27,7 +27,7 @@ def api_server() -> Iterator[str]:
         yield f"http://{line.split()[-1]}"
     finally:
         proxy.terminate()
-        proxy.wait()
+        proxy.communicate()
 
 
 def client_of(api: str, namespace: str, name: str) -> OpenAI:

@@ -36,6 +36,7 @@ def test_the_operator_leaves_spec_labels_annotations_and_finalizers_alone(namesp
 
 def test_kubectl_wait_diff_and_a_second_apply_agree(namespace: Namespace) -> None:
     spec = {"model": TINY, "accelerator": "cpu", "image": namespace.images["vllm-fake"], "replicas": 1}
+    spec["resources"] = {"requests": {"cpu": "10m", "memory": "32Mi"}}
     body = json.dumps(
         {
             "apiVersion": API_VERSION,

@@ -18,7 +18,7 @@ from vllm_operator.cluster.kinds import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, PODS, 
 from vllm_operator.decide.situation import Situation, look
 from vllm_operator.decide.types import ClaimSeen, JobSeen, NodesSeen, Ref, Seen
 from vllm_operator.diagnose import look_at_claim
-from vllm_operator.observe.explain import Explainer
+from vllm_operator.observe.explain import PROVISIONING_SECONDS, Explainer
 from vllm_operator.observe.inventory import Inventory, is_autoscaled, missing_references, planned_refs, stale_refs
 from vllm_operator.observe.jobs import JobLooker
 from vllm_operator.observe.nodes import are_needed, nodes_seen
@@ -30,7 +30,6 @@ from vllm_operator.plan.names import service_name, short_name
 from vllm_operator.plan.server import served_models
 from vllm_operator.probe import Prober
 
-PROVISIONING_SECONDS = 60.0  # clouds make a volume in some ten seconds
 LEFTOVERS_SECONDS = 600.0  # leftovers are looked for when the plan changes, and this often
 
 

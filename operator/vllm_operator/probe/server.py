@@ -15,7 +15,6 @@ from vllm_operator.decide.types import ServerAnswer
 from vllm_operator.probe.reach import Reach, Reply, Target
 
 REQUEST_SECONDS = 30.0  # the first request may compile kernels
-PATIENCE = 2  # silences in a row before a server that was well counts as ill: long tokenization blocks its event loop
 _KV_TOKENS = re.compile(rb'vllm:cache_config_info\{[^}]*kv_cache_size_tokens="(\d+)"')
 _NAMES = 64  # of served models and adapters that are kept from an answer
 
@@ -35,7 +34,6 @@ class _Known:
 
     restarts: int
     answer: ServerAnswer
-    silences: int = 0
 
 
 class Prober:
@@ -56,9 +54,9 @@ class Prober:
         if known is not None and known.restarts != restarts:
             known = None
         health = await self.reach.ask(target, "/health")
-        if health.status == 0 and known is not None and known.silences + 1 < PATIENCE:
-            self._known[uid] = replace(known, silences=known.silences + 1)
-            return known.answer
+        if health.status == 0 and known is not None:
+            # Long tokenization blocks a server's event loop: one that was well is asked twice before it counts as ill.
+            health = await self.reach.ask(target, "/health")
         answer = await self._answer(target, health, question, known.answer if known else None)
         if answer.works:
             self._known[uid] = _Known(restarts, answer)
