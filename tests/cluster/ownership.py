@@ -63,11 +63,20 @@ def claim() -> None:
     OWNER.write_text(json.dumps({"checkout": str(ROOT)}))
 
 
+def other_holder() -> Path | None:
+    """The other checkout whose node runs here and which can still take it down; None when there is none."""
+    holder = owner()
+    # A folder may survive its own deletion: what is mounted in it cannot be deleted.
+    usable = holder is not None and (holder / "tests" / "cluster").is_dir()
+    return holder if usable and holder != ROOT else None
+
+
 def refuse_if_anothers() -> None:
     """Raises StepFailed when the node that runs here belongs to another checkout which still exists."""
-    holder = owner()
-    if holder is not None and holder != ROOT and holder.exists():
+    holder = other_holder()
+    if holder is not None:
         raise StepFailed(
             f"a node of another checkout is up on this machine: {holder}\n"
-            f"One machine holds one node. Stop it with make demo-down there:\n  make -C {shlex.quote(str(holder))} demo-down"
+            f"One machine holds one node. Stop it with make demo-down there:\n"
+            f"  make -C {shlex.quote(str(holder))} demo-down"
         )

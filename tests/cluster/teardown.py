@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.cluster import network, ownership, processes, runtime
 from tests.cluster.kubernetes import COMPONENTS
-from tests.cluster.places import BINARIES, CACHE, CONTAINERD_SOCKET, MACHINE, ROOT, STATE
+from tests.cluster.places import BINARIES, CACHE, CONTAINERD_SOCKET, MACHINE, STATE
 from tests.cluster.steps import run, say, step, succeeds, wait_until
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -24,8 +24,8 @@ def down() -> None:
     """Nothing of the node is left. Works on a node that is half up, and on none."""
     ownership.require_root()
     with ownership.sole_command():
-        holder = ownership.owner()
-        if holder is not None and holder != ROOT and holder.exists():
+        holder = ownership.other_holder()
+        if holder is not None:
             say(f"  the node that is up belongs to {holder} and is left alone; nothing of this checkout is up")
             return
         remove_everything()
