@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.builders import a_model
+import pytest
+
+from tests.builders import a_model, a_spec
 from tests.decide_facts import (
+    CONFIG,
     GIB,
     SETTINGS,
     ready,
@@ -13,8 +16,9 @@ from tests.decide_facts import (
 )
 from tests.decide_world import Cluster, a_serving_cluster
 from vllm_operator.decide.annotations import IGNORE_FIT
-from vllm_operator.decide.fit import accelerator_of
+from vllm_operator.decide.question import accelerator_of, answer_to, arguments_of, question_of
 from vllm_operator.decide.types import NodesSeen, Seen
+from vllm_operator.fit import Verdict, WeightsSummary
 from vllm_operator.plan import plan_model
 
 
@@ -101,3 +105,66 @@ def test_what_the_nodes_say_counts_where_nobody_else_knows():
 
     assert accelerator_of("nvidia", profiles["nvidia"], seen.nodes).memory_bytes == GIB
     assert accelerator_of("nvidia-l4", SETTINGS.accelerators["nvidia-l4"], seen.nodes).memory_bytes != GIB
+
+
+def on_a_cpu(limit: str | None = None, request: str | None = None, cache: str | None = None, **spec: Any) -> Verdict:
+    """The verdict about half a billion parameters (0.92 GiB, 12 KiB a token) on a CPU with so much memory."""
+    resources = {"limits": {"memory": limit} if limit else {}, "requests": {"memory": request} if request else {}}
+    env = ({"name": "VLLM_CPU_KVCACHE_SPACE", "value": cache},) if cache else ()
+    asked = a_spec(accelerator="cpu", resources=resources, env=env, **spec)
+    question = question_of(asked, SETTINGS, "cpu", SETTINGS.accelerators["cpu"])
+    return answer_to(question, CONFIG, WeightsSummary(988_097_824, {"BF16": 494_032_768}))
+
+
+def test_a_cpu_has_the_memory_that_its_pod_may_use():
+    assert on_a_cpu(limit="16Gi").fits is True
+    assert on_a_cpu(request="16Gi").fits is True
+    assert on_a_cpu(limit="16Gi", cache="2").kv_cache_tokens == pytest.approx(2 * GIB / 12288, rel=0.01)
+
+
+def test_a_cpu_of_which_nothing_is_known_is_not_judged():
+    verdict = on_a_cpu()
+
+    assert verdict.fits is None
+    assert "memory of cpu" in verdict.note
+
+
+@pytest.mark.parametrize("memory", [{"limit": "512Mi"}, {"limit": "4Gi", "cache": "4"}])
+def test_a_cpu_is_too_small_for_what_surely_lies_in_its_memory(memory: Any):
+    verdict = on_a_cpu(**memory)
+
+    assert verdict.fits is False and verdict.reason == "NoMemoryForKVCache"
+    assert "resources.limits.memory" in verdict.message
+    assert verdict.remedies
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {"limit": "1400Mi"},
+        {"request": "512Mi"},
+        {"limit": "16Gi", "max_num_seqs": 1024, "max_num_batched_tokens": 2048},
+    ],
+)
+def test_an_estimate_is_no_misfit_on_a_cpu(memory: Any):
+    assert on_a_cpu(**memory).fits is not False
+
+
+def test_a_cache_that_is_set_aside_too_small_is_a_misfit_on_a_cpu():
+    assert on_a_cpu(limit="64Gi", cache="1", hf_overrides={}, max_model_len=131072).fits is False
+
+
+@pytest.mark.parametrize(
+    ("image", "estimates"),
+    [
+        ("vllm/vllm-openai:v0.33.0", True),
+        ("vllm/vllm-openai:v0.32.1", True),
+        ("vllm/vllm-openai:v1.2.0", True),
+        ("vllm/vllm-openai:latest", True),
+        ("example.org/ours@sha256:" + "0" * 64, True),
+        ("vllm/vllm-openai:v0.26.0", False),
+        ("example.org/mirror/vllm-openai:v0.9.1", False),
+    ],
+)
+def test_the_estimate_of_cuda_graphs_follows_the_release(image: str, estimates: bool):
+    assert arguments_of(a_spec(), image).estimates_cuda_graphs is estimates

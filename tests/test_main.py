@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from vllm_operator.__main__ import main
+from vllm_operator.settings import load
 
 MODEL = {
     "apiVersion": "vllm-operator.dev/v1alpha1",
@@ -81,6 +82,26 @@ def test_fit_answers_by_its_exit_code_and_in_json(
     assert "weights per device" in capsys.readouterr().out
 
 
+def test_fit_without_a_name_tells_of_every_accelerator_of_the_platform(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_file(tmp_path, "config.json", json.dumps(CONFIG))
+    settings = a_file(tmp_path, "s.yaml", {"accelerators": {"ours": {"resourceName": "x.org/y", "memory": "80Gi"}}})
+    argv = ["fit", a_file(tmp_path, "m.yaml", MODEL), "--config", str(tmp_path), "--settings", settings]
+
+    assert main([*argv, "--output", "json"]) == 0
+    verdicts = {verdict["accelerator"]: verdict for verdict in json.loads(capsys.readouterr().out)}
+    assert verdicts.keys() == load(settings).accelerators.keys()
+    assert verdicts["ours"]["fits"] is True and verdicts["nvidia"]["fits"] is None
+    assert {
+        *("accelerator", "fits", "weightsBytes", "kvBytesPerToken", "kvCacheTokens", "largestMaxModelLen"),
+        *("smallestTensorParallelSize", "remedies"),
+    } <= verdicts["ours"].keys()
+    assert main(argv) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(verdicts)
+
+
 def test_fit_counts_the_weights_that_lie_in_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header = json.dumps({"w": {"dtype": "BF16", "shape": [1024, 1024], "data_offsets": [0, 2 << 20]}}).encode()
     (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
@@ -134,7 +155,11 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         (["render", "FILE", "--answer", "FILE"], MODEL, "--answer"),
         (["fit", "FILE", "--accelerator", "nvidia-l4"], MODEL, "--config"),
         (["fit", "FILE", "--accelerator", "abacus"], MODEL, "--accelerator"),
-        (["fit", "FILE"], MODEL, "--accelerator"),
+        (["fit", "FILE", "--accelerator", "abacus"], MODEL, "nvidia-l4"),
+        (["fit", "FILE"], {**MODEL, "spec": {"model": "demo/tiny", "accelerator": "abacus"}}, "spec.accelerator"),
+        (["fit", "FILE", "--settings", "/nowhere.yaml"], MODEL, "/nowhere.yaml"),
+        (["fit", "FILE", "--config", "/nowhere"], MODEL, "--config"),
+        (["diagnose", "/nowhere.log"], "", "/nowhere.log"),
         (["run", "--liveness", "8080"], "", "--liveness"),
         (["run", "--metrics", "0.0.0.0:http"], "", "--metrics"),
         (["run", "--settings", "/nowhere.yaml"], "", "/nowhere.yaml"),

@@ -98,6 +98,15 @@ def test_the_startup_budget_follows_from_the_bytes() -> None:
     assert large.deployment.progress_deadline_seconds > large.startup_seconds
 
 
+def test_several_engines_are_waited_for_as_long_as_the_server_may_start() -> None:
+    several = variables(deployment(data_parallel_size=2, startup_timeout_seconds=1800))
+    own = ({"name": "VLLM_ENGINE_READY_TIMEOUT_S", "value": "60"},)
+
+    assert several["VLLM_ENGINE_READY_TIMEOUT_S"] == "1800"
+    assert variables(deployment(data_parallel_size=2, env=own))["VLLM_ENGINE_READY_TIMEOUT_S"] == "60"
+    assert "VLLM_ENGINE_READY_TIMEOUT_S" not in variables(deployment())
+
+
 def test_a_budget_that_is_given_is_kept_and_the_models_wins_over_the_platforms() -> None:
     given = settings(defaults={"startupTimeoutSeconds": 900})
 

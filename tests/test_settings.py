@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
+from vllm_operator.api.rules.environment import RESERVED_ENV, RESERVED_ENV_PREFIXES
+from vllm_operator.diagnose.reasons import MEANINGS
+from vllm_operator.diagnose.rules import all_rules
 from vllm_operator.fit import accelerators
+from vllm_operator.plan.environment import reserved_names
 from vllm_operator.settings import Profile, Settings, SettingsError, load
 from vllm_operator.settings.types import Probe
 
@@ -149,6 +155,21 @@ def keys_of(section: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from keys_of(inner, f"{key}.")
         else:
             yield key
+
+
+def test_a_variable_that_a_remedy_says_to_set_may_be_set() -> None:
+    """What a remedy says to take away belongs to the operator or to no user; everything else it names is to be set."""
+    remedies = [rule.remedy for rule in all_rules()] + [meaning.remedy for meaning in MEANINGS.values()]
+    named = {
+        name for text in remedies for name in re.findall(r"\b(?:VLLM|NCCL|PYTORCH|CUDA|OMP|HF)_[A-Z0-9_]+\b", text)
+    }
+    named = (
+        {name for name in named if not name.startswith(RESERVED_ENV_PREFIXES)} - reserved_names() - RESERVED_ENV.keys()
+    )
+    allowed = load(None).policy.allowed_env
+
+    assert {"VLLM_WORKER_MULTIPROC_METHOD", "VLLM_CPU_KVCACHE_SPACE", "NCCL_DEBUG"} <= named
+    assert [name for name in sorted(named) if not any(fnmatchcase(name, glob) for glob in allowed)] == []
 
 
 def test_every_key_and_every_accelerator_is_in_the_docs() -> None:

@@ -44,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
     fit = commands.add_parser("fit", help="say whether a VLLMModel fits an accelerator")
     fit.add_argument("file", metavar="FILE", help='YAML with VLLMModels, "-" for standard input')
     fit.add_argument("--config", metavar="DIR", help="folder with the model's config.json and weights")
-    fit.add_argument("--accelerator", metavar="NAME", help="another accelerator than the model's")
+    fit.add_argument("--accelerator", metavar="NAME", help="instead of the model's; unset both: every one")
+    fit.add_argument("--settings", metavar="FILE", help="the platform's settings")
     fit.add_argument("--output", choices=("table", "json"), default="table")
     fit.set_defaults(command=_fit)
 
@@ -113,7 +114,7 @@ def _crd(options: argparse.Namespace) -> int:
 def _fit(options: argparse.Namespace) -> int:
     from vllm_operator.commands.fitting import fit_command
 
-    return fit_command(options.file, options.config, options.accelerator, options.output)
+    return fit_command(options.file, options.config, options.accelerator, options.settings, options.output)
 
 
 def _diagnose(options: argparse.Namespace) -> int:

@@ -80,7 +80,13 @@ class Weights(Base):
 
     token_secret_ref: TokenSecretRef | None = Field(None, description="Secret with the hub's token (HF_TOKEN).")
     credentials_secret_ref: SecretRef | None = Field(
-        None, description="Secret whose keys become the download's environment: AWS_ACCESS_KEY_ID …."
+        None,
+        description=(
+            "Secret with a store's credentials. Of its keys these become the download's variables, and those of a server "
+            "that streams from S3. For s3://: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, "
+            "AWS_ENDPOINT_URL, AWS_SKIP_SIGNATURE. For gs://: GOOGLE_SERVICE_ACCOUNT_KEY, GOOGLE_BASE_URL, "
+            "GOOGLE_SKIP_SIGNATURE. Each may be missing; other keys are not passed."
+        ),
     )
     download: Download = Field(default_factory=Download, description="What is downloaded, and how patiently.")
     cache: Cache = Field(default_factory=Cache, description="Where the weights lie.")

@@ -5,46 +5,63 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vllm_operator.api import VLLMModel
 from vllm_operator.commands.models import read_models
+from vllm_operator.commands.rendering import settings_of
 from vllm_operator.commands.wrong import WrongInput
-from vllm_operator.decide.fit import arguments_of
-from vllm_operator.fit import Accelerator, Verdict, WeightsSummary, accelerators, judge
+from vllm_operator.decide.question import answer_to, overridden, question_of
+from vllm_operator.fit import Verdict, WeightsSummary
+from vllm_operator.settings import Settings
 
 GIB = 1 << 30
+FEW = 4  # accelerators that are told in full
+COLUMNS = ("accelerator", "fits", "weights", "KV tokens", "largest maxModelLen", "smallest tensorParallelSize")
+_FITS = {True: "yes", False: "no", None: "nobody can tell"}
 HEADER_LIMIT = 100 * 1024 * 1024  # safetensors' own bound of its header
 
 
-def fit_command(file: str, config: str | None, accelerator: str | None, output: str) -> int:
-    """Prints the verdict for each model. Exit code 0 when all fit or nobody can tell, 1 for a misfit, 2 for wrong input."""
-    verdicts = [_verdict(model, config, accelerator) for model in read_models(file)]
-    if output == "json":
-        print(json.dumps([verdict.as_json() for verdict in verdicts], indent=2))
-    else:
-        print("\n\n".join(_table(verdict) for verdict in verdicts))
-    return 1 if any(verdict.fits is False for verdict in verdicts) else 0
+def fit_command(file: str, config: str | None, accelerator: str | None, settings: str | None, output: str) -> int:
+    """Prints the verdicts for each model: on the accelerator named, the model's own, or every one that is known.
 
-
-def _verdict(model: VLLMModel, folder: str | None, name: str | None) -> Verdict:
-    device = _accelerator(model, name)
-    if folder is None:
+    Exit code 0 when each model fits on one of its accelerators or nobody can tell, 1 for a misfit, 2 for wrong input.
+    """
+    models, loaded = read_models(file), settings_of(settings)
+    named = [_profiles(model, accelerator, loaded) for model in models]
+    if config is None:
         raise WrongInput("--config: name the folder with the model's config.json (and its weights, to know their size)")
-    return judge(_config(Path(folder)), _weights(Path(folder)), arguments_of(model.spec), device)
+    files = _config(Path(config)), _weights(Path(config))
+    judged = [
+        (model, [_verdict(model, *files, loaded, name) for name in names])
+        for model, names in zip(models, named, strict=True)
+    ]
+    if output == "json":
+        answers = [{"model": model.metadata.name, **v.as_json()} for model, verdicts in judged for v in verdicts]
+        print(json.dumps(answers, indent=2))
+    else:
+        print("\n\n".join(_told(model.metadata.name, verdicts) for model, verdicts in judged))
+    return 1 if any(all(v.fits is False for v in verdicts) for _, verdicts in judged) else 0
 
 
-def _accelerator(model: VLLMModel, name: str | None) -> Accelerator:
-    wished = name or model.spec.accelerator or next(iter(model.spec.accelerators or ()), None)
-    if wished is None:
-        raise WrongInput("--accelerator: the model names none; give one of " + ", ".join(sorted(accelerators())))
-    found = accelerators().get(wished)
-    if found is None:
-        raise WrongInput(f"--accelerator: {wished} is not known; use one of " + ", ".join(sorted(accelerators())))
-    return replace(found, name=wished)
+def _profiles(model: VLLMModel, named: str | None, settings: Settings) -> tuple[str, ...]:
+    spec = model.spec
+    flag = "--accelerator" if named else "spec.accelerators" if spec.accelerators else "spec.accelerator"
+    wished = (named,) if named else spec.accelerators or ((spec.accelerator,) if spec.accelerator else ())
+    for name in wished:
+        if name not in settings.accelerators:
+            known = ", ".join(sorted(settings.accelerators))
+            raise WrongInput(f"{flag}: there is no accelerator {name}; known are {known}")
+    return wished or tuple(sorted(settings.accelerators))
+
+
+def _verdict(
+    model: VLLMModel, config: Mapping[str, Any], weights: WeightsSummary | None, settings: Settings, name: str
+) -> Verdict:
+    question = question_of(model.spec, settings, name, settings.accelerators[name])
+    return answer_to(question, overridden(config, model.spec.hf_overrides or {}), weights)
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
@@ -88,11 +105,31 @@ def _tensors(path: Path) -> Iterator[tuple[str, int, int]]:
             yield str(tensor["dtype"]), math.prod(tensor["shape"]), end - begin
 
 
-def _table(verdict: Verdict) -> str:
-    fits = {True: "yes", False: "no", None: "nobody can tell"}[verdict.fits]
+def _told(model: str, verdicts: Sequence[Verdict]) -> str:
+    """A block for each of a few accelerators; a line for each of many."""
+    if len(verdicts) <= FEW:
+        return "\n\n".join(_block(model, verdict) for verdict in verdicts)
+    rows = [COLUMNS, *(_row(verdict) for verdict in verdicts)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([f"model {model}", *lines])
+
+
+def _row(verdict: Verdict) -> tuple[str, ...]:
+    kv, length, fewest = (
+        verdict.kv_cache_tokens,
+        verdict.largest_max_model_len,
+        verdict.smallest_tensor_parallel_size,
+    )
+    numbers = (_gib(verdict.weights_bytes), kv, length, fewest)
+    return (verdict.accelerator, _FITS[verdict.fits], *("-" if n is None else str(n) for n in numbers))
+
+
+def _block(model: str, verdict: Verdict) -> str:
     rows = [
+        ("model", model),
         ("accelerator", verdict.accelerator),
-        ("fits", fits),
+        ("fits", _FITS[verdict.fits]),
         ("weights per device", _gib(verdict.weights_bytes)),
         ("KV cache per token", f"{verdict.kv_bytes_per_token} bytes" if verdict.kv_bytes_per_token else None),
         ("KV cache", f"{verdict.kv_cache_tokens} tokens" if verdict.kv_cache_tokens else None),

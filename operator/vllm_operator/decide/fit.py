@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from vllm_operator.api import ConditionType, FitStatus, Spec, quantity_bytes
+from vllm_operator.api import ConditionType, FitStatus
 from vllm_operator.decide.annotations import IGNORE_FIT
 from vllm_operator.decide.finding import Fact, Finding, Outcome, Truth
+from vllm_operator.decide.question import answer_to, overridden, question_of
 from vllm_operator.decide.reasons import StateReason
 from vllm_operator.decide.situation import Situation
 from vllm_operator.decide.trust import model_part
-from vllm_operator.decide.types import NodesSeen
-from vllm_operator.fit import Accelerator, Arguments, Verdict, WeightsSummary, accelerators, judge
+from vllm_operator.fit import Verdict, WeightsSummary
 from vllm_operator.settings import Profile
 
 GIB = 1 << 30
@@ -56,50 +55,8 @@ def judge_on(here: Situation, name: str, profile: Profile) -> Verdict | None:
     config = part.get("config")
     if not isinstance(config, Mapping):
         return None
-    overridden = _merged(config, here.model.spec.hf_overrides or {})
-    return judge(
-        overridden, _summary(part), arguments_of(here.model.spec), accelerator_of(name, profile, here.seen.nodes)
-    )
-
-
-def accelerator_of(name: str, profile: Profile, nodes: NodesSeen) -> Accelerator:
-    """What is known of the device: the profile's word first, then the table by name, then the nodes' labels."""
-    known = accelerators().get(name) or Accelerator(name, None)
-    memory = quantity_bytes(profile.memory) if profile.memory else known.memory_bytes
-    return Accelerator(
-        name=name,
-        memory_bytes=nodes.memory_bytes if memory is None else memory,
-        compute_capability=profile.compute_capability or known.compute_capability or nodes.compute_capability,
-        vendor=profile.vendor,
-        peers=known.peers,
-    )
-
-
-def arguments_of(spec: Spec) -> Arguments:
-    """The engine arguments that move memory, as the spec has them."""
-    return Arguments(
-        tensor_parallel_size=spec.tensor_parallel_size or 1,
-        pipeline_parallel_size=spec.pipeline_parallel_size or 1,
-        data_parallel_size=spec.data_parallel_size or 1,
-        enable_expert_parallel=bool(spec.enable_expert_parallel),
-        max_model_len=spec.max_model_len,
-        gpu_memory_utilization=spec.gpu_memory_utilization,
-        kv_cache_dtype=spec.kv_cache_dtype,
-        dtype=spec.dtype,
-        quantization=spec.quantization,
-        max_num_seqs=spec.max_num_seqs,
-        max_num_batched_tokens=spec.max_num_batched_tokens,
-        enforce_eager=bool(spec.enforce_eager),
-        cpu_offload_gb=spec.cpu_offload_gb or 0.0,
-        kv_cache_memory_bytes=quantity_bytes(spec.kv_cache_memory) if spec.kv_cache_memory else None,
-        block_size=spec.block_size,
-        runner=spec.runner,
-        enable_lora=bool(spec.enable_lora or spec.adapters),
-        max_loras=spec.max_loras or 1,
-        max_lora_rank=spec.max_lora_rank or 16,
-        enable_prefix_caching=spec.enable_prefix_caching,
-        estimates_cuda_graphs=True,  # vLLM 0.32 and 0.33, the images we know, do
-    )
+    question = question_of(here.model.spec, here.plan.settings, name, profile, here.seen.nodes)
+    return answer_to(question, overridden(config, here.model.spec.hf_overrides or {}), _summary(part))
 
 
 def fit_status(verdict: Verdict) -> FitStatus:
@@ -149,15 +106,6 @@ def _summary(part: Mapping[str, object]) -> WeightsSummary | None:
         return None
     by_dtype = parameters if isinstance(parameters, Mapping) else {}
     return WeightsSummary(total, {str(key): value for key, value in by_dtype.items() if isinstance(value, int)})
-
-
-def _merged(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """config.json with `hfOverrides` in it, as vLLM merges them: groups one by one, everything else whole."""
-    merged = dict(config)
-    for key, value in overrides.items():
-        below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 def _numbers(verdict: Verdict) -> str:

@@ -123,7 +123,7 @@ def _shortage(arguments: Arguments, accelerator: Accelerator, found: Finding) ->
     resident = budget.weights + used.activations + used.non_torch
     by_hand = arguments.kv_cache_memory_bytes
     if by_hand and resident + by_hand - slack > budget.total:
-        message = f"kvCacheMemoryBytes leaves {gib(budget.total - by_hand)} GiB, {gib(resident)} are needed beside it"
+        message = f"kvCacheMemory leaves {gib(budget.total - by_hand)} GiB, {gib(resident)} are needed beside it"
         return Problem("NoMemoryForKVCache", message)
     if budget.available_kv + slack <= plan.block_bytes:
         message = f"weights, activations and CUDA graphs take {gib(resident + used.cuda_graphs)} GiB per GPU, {where} gives {gib(budget.requested)}"

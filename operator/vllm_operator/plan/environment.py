@@ -77,10 +77,14 @@ def from_secret(name: str, secret: str, key: str, optional: bool = False) -> Jso
     return {"name": name, "valueFrom": {"secretKeyRef": reference}}
 
 
-def server_environment(spec: Spec, settings: Settings, profile: Profile | None, streamed: bool) -> tuple[Json, ...]:
+def server_environment(
+    spec: Spec, settings: Settings, profile: Profile | None, streamed: bool, startup_seconds: int
+) -> tuple[Json, ...]:
     """The server's variables, by name: the operator's, over the accelerator's, under the user's allowed ones."""
     caches = COMPILE_CACHE if spec.cache.compile_cache else f"{HOME}/.cache"
-    values = dict(profile.env) if profile else {}
+    # Several engines in one server are waited for, 600 s unless told otherwise; one alone is waited for without end.
+    values = {"VLLM_ENGINE_READY_TIMEOUT_S": str(startup_seconds)} if (spec.data_parallel_size or 1) > 1 else {}
+    values |= profile.env if profile else {}
     values |= {variable.name: variable.value for variable in spec.env}
     values |= _ALWAYS | _FOLDERS | {name: caches + path for name, path in _COMPILED.items()}
     if settings.policy.allow_live_adapters and (spec.enable_lora or spec.adapters):

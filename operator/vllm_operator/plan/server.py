@@ -129,7 +129,7 @@ def _deployment(plan: Plan, weights: WeightsPlan, template: Template | None, ask
         image=image_of(spec, plan.profiles, settings) or "",
         image_pull_policy=settings.defaults.image_pull_policy,
         args=_args(plan, weights, template),
-        env=server_environment(spec, settings, profile, weights.streamed),
+        env=server_environment(spec, settings, profile, weights.streamed, budget),
         resources=resources_of(spec, plan.profiles, settings, weights.bytes),
         startup_probe=startup_probe(spec, settings, budget),
         readiness_probe=readiness_probe(spec, settings),

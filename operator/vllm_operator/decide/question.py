@@ -1,0 +1,143 @@
+"""What the fit is asked: the engine arguments of a spec, and what is known of the memory that they are to fit into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Final
+
+from vllm_operator.api import Spec, quantity_bytes
+from vllm_operator.decide.types import NodesSeen
+from vllm_operator.fit import Accelerator, Arguments, Verdict, WeightsSummary, accelerators, judge
+from vllm_operator.plan.accelerator import image_of
+from vllm_operator.plan.flags import tagged_release
+from vllm_operator.settings import Profile, Settings
+
+GIB: Final = 1 << 30
+_CPU_CACHE: Final = "VLLM_CPU_KVCACHE_SPACE"  # whole GiB; stronger than --kv-cache-memory-bytes
+_PROCESSES: Final = 2  # GiB: the server's three processes took 1.5 GiB beside weights and cache
+# The first release known to take an estimate of its CUDA graphs off the budget with every model runner; 0.26 does not.
+_ESTIMATES_SINCE: Final = (0, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One accelerator and the arguments. `is_bound` False: the memory is what the pod asks for, and it may get more."""
+
+    arguments: Arguments
+    accelerator: Accelerator
+    is_bound: bool = True
+
+
+def question_of(
+    spec: Spec, settings: Settings, name: str, profile: Profile, nodes: NodesSeen | None = None
+) -> Question:
+    """What is asked of one accelerator of the spec."""
+    arguments = arguments_of(spec, image_of(spec, ((name, profile),), settings) or "")
+    if profile.vendor != "cpu" or profile.memory:
+        return Question(arguments, accelerator_of(name, profile, nodes or NodesSeen()))
+    arguments = replace(
+        arguments, kv_cache_memory_bytes=_cache_on_cpu(spec, profile) or arguments.kv_cache_memory_bytes
+    )
+    limit, request = spec.resources.limits.get("memory"), spec.resources.requests.get("memory")
+    memory = limit or request
+    device = Accelerator(name, quantity_bytes(memory) if memory else None, vendor="cpu", peers=False)
+    return Question(arguments, device, is_bound=limit is not None)
+
+
+def answer_to(question: Question, config: Mapping[str, object], weights: WeightsSummary | None) -> Verdict:
+    """The verdict. On a CPU, where the formulas are not measured, memory is too small only for what surely lies in it."""
+    verdict = judge(config, weights, question.arguments, question.accelerator)
+    if question.accelerator.vendor != "cpu" or _is_sure(verdict, question):
+        return verdict
+    beyond = _beyond_the_limit(verdict, question)
+    if beyond is not None or verdict.fits is not False:
+        return beyond or verdict
+    note = f"on a CPU this is an estimate: {verdict.message}"
+    return replace(verdict, fits=None, reason=None, message="", note=note, remedies=(), remedied=())
+
+
+def overridden(config: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
+    """config.json with `hfOverrides` in it, as vLLM merges them: groups one by one, everything else whole."""
+    merged = dict(config)
+    for key, value in overrides.items():
+        below = merged.get(key)
+        merged[key] = overridden(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _is_sure(verdict: Verdict, question: Question) -> bool:
+    """A misfit that is none of memory, or whose KV cache is set aside and does not hold one request."""
+    if verdict.fits is not False:
+        return False
+    return verdict.reason not in ("NoMemoryForKVCache", "KVCacheTooSmall") or _cache_is_too_small(verdict, question)
+
+
+def _cache_is_too_small(verdict: Verdict, question: Question) -> bool:
+    """The KV cache that is set aside does not hold one request of the whole length."""
+    given = question.arguments.kv_cache_memory_bytes
+    return given is not None and (verdict.kv_bytes_per_token or 0) * (verdict.max_model_len or 0) > given
+
+
+def _beyond_the_limit(verdict: Verdict, question: Question) -> Verdict | None:
+    """A misfit where weights and KV cache alone are more than the pod's limit; else None."""
+    memory, given = question.accelerator.memory_bytes, question.arguments.kv_cache_memory_bytes
+    cache = given or (verdict.kv_bytes_per_token or 0) * (verdict.max_model_len or 0)
+    needed = (verdict.weights_bytes or 0) + cache
+    if not question.is_bound or memory is None or needed <= memory:
+        return None
+    message = (
+        f"weights and KV cache alone take {needed / GIB:.1f} GiB, resources.limits.memory is {memory / GIB:.1f} GiB"
+    )
+    remedies: tuple[str, ...] = (f"raise resources.limits.memory above {ceil(needed / GIB) + _PROCESSES}Gi",)
+    remedies += (f"lower {_CPU_CACHE} or kvCacheMemory" if given else "lower maxModelLen",)
+    return replace(verdict, fits=False, reason="NoMemoryForKVCache", message=message, note="", remedies=remedies)
+
+
+def accelerator_of(name: str, profile: Profile, nodes: NodesSeen) -> Accelerator:
+    """What is known of the device: the profile's word first, then the table by name, then the nodes' labels."""
+    known = accelerators().get(name) or Accelerator(name, None)
+    memory = quantity_bytes(profile.memory) if profile.memory else known.memory_bytes
+    return Accelerator(
+        name=name,
+        memory_bytes=nodes.memory_bytes if memory is None else memory,
+        compute_capability=profile.compute_capability or known.compute_capability or nodes.compute_capability,
+        vendor=profile.vendor,
+        peers=known.peers,
+    )
+
+
+def arguments_of(spec: Spec, image: str) -> Arguments:
+    """The engine arguments that move memory, as the spec has them, for the image's release of vLLM."""
+    release = tagged_release(image)
+    return Arguments(
+        tensor_parallel_size=spec.tensor_parallel_size or 1,
+        pipeline_parallel_size=spec.pipeline_parallel_size or 1,
+        data_parallel_size=spec.data_parallel_size or 1,
+        enable_expert_parallel=bool(spec.enable_expert_parallel),
+        max_model_len=spec.max_model_len,
+        gpu_memory_utilization=spec.gpu_memory_utilization,
+        kv_cache_dtype=spec.kv_cache_dtype,
+        dtype=spec.dtype,
+        quantization=spec.quantization,
+        max_num_seqs=spec.max_num_seqs,
+        max_num_batched_tokens=spec.max_num_batched_tokens,
+        enforce_eager=bool(spec.enforce_eager),
+        cpu_offload_gb=spec.cpu_offload_gb or 0.0,
+        kv_cache_memory_bytes=quantity_bytes(spec.kv_cache_memory) if spec.kv_cache_memory else None,
+        block_size=spec.block_size,
+        runner=spec.runner,
+        enable_lora=bool(spec.enable_lora or spec.adapters),
+        max_loras=spec.max_loras or 1,
+        max_lora_rank=spec.max_lora_rank or 16,
+        enable_prefix_caching=spec.enable_prefix_caching,
+        estimates_cuda_graphs=release is None or release >= _ESTIMATES_SINCE,
+    )
+
+
+def _cache_on_cpu(spec: Spec, profile: Profile) -> int | None:
+    """The KV cache that the environment sets aside, in bytes."""
+    values = dict(profile.env) | {variable.name: variable.value for variable in spec.env}
+    text = values.get(_CPU_CACHE, "")
+    return int(text) * GIB or None if text.isdigit() else None
