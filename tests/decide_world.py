@@ -16,7 +16,7 @@ from tests.builders import a_model
 from tests.decide_facts import CONFIG, GIB, SETTINGS, START, Truth, an_answer, answers
 from vllm_operator.api import Status, VLLMModel
 from vllm_operator.decide import decide
-from vllm_operator.decide.annotations import REFRESH, TEMPLATE, WANTED
+from vllm_operator.decide.annotations import MADE_WITH, REFRESH, TEMPLATE, WANTED
 from vllm_operator.decide.manifests import ref_of
 from vllm_operator.decide.situation import look
 from vllm_operator.decide.types import (
@@ -258,7 +258,8 @@ class Cluster:
         self.writes += 1
         name = str(manifest["metadata"]["name"])
         if manifest["kind"] == "Job":
-            self.jobs.setdefault(name, JobSeen(JobState.RUNNING))
+            made_with = manifest["metadata"]["annotations"][MADE_WITH]
+            self.jobs.setdefault(name, JobSeen(JobState.RUNNING, made_with=made_with))
         else:
             self.claims.setdefault(name, ClaimSeen("Bound", GIB))
 

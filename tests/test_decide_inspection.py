@@ -7,6 +7,7 @@ import pytest
 from tests.builders import a_model
 from tests.decide_facts import (
     CONFIG,
+    SETTINGS,
     Truth,
     an_answer,
     permanent,
@@ -73,6 +74,17 @@ def test_a_changed_spec_tries_a_failed_inspection_again():
     cluster.truth.inspection = None
 
     cluster.edit(max_model_len=2048)
+
+    assert ready(cluster.settle().status) == ("True", "Serving")
+
+
+def test_changed_settings_try_a_failed_inspection_again():
+    cluster = Cluster(truth=Truth(inspection=permanent(Reason.HubUnreachable)))
+    cluster.settle()
+    cluster.truth.inspection = None
+    assert cluster.rests()
+
+    cluster.settings = SETTINGS.model_copy(update={"images": SETTINGS.images.model_copy(update={"weights": "ours:2"})})
 
     assert ready(cluster.settle().status) == ("True", "Serving")
 

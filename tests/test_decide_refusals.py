@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from tests.builders import a_model
 from tests.decide_facts import (
     SETTINGS,
     START,
+    Truth,
+    permanent,
     ready,
     said,
     writes_nothing,
 )
 from tests.decide_world import Cluster, a_serving_cluster
 from vllm_operator.decide import decide
+from vllm_operator.decide.annotations import TEMPLATE
 from vllm_operator.decide.types import Ref, Seen
 from vllm_operator.plan import plan_model
 from vllm_operator.settings import Policy
@@ -93,3 +100,56 @@ def test_a_model_that_is_being_deleted_is_left_to_its_owner_references():
     assert writes_nothing(decision)
     assert decision.status == model.status
     assert decision.look_again_after is None
+
+
+@pytest.mark.parametrize(
+    "hinder",
+    [
+        {"spec": {"model": "other/model"}, "settings": {"policy": Policy(allowed_sources=["demo/*"])}},
+        {"spec": {"max_model_len": 4096}, "settings": {"default_accelerator": "small"}},
+        {"spec": {"download": {"tries": 2}}, "missing": ("claim weights",)},
+        {"spec": {"model": "demo/other"}, "truth": Truth(inspection=permanent())},
+        {"spec": {"model": "demo/other"}, "truth": Truth(commit="b" * 40, download=permanent())},
+    ],
+    ids=["refused", "misfit", "missing", "not inspected", "not downloaded"],
+)
+def test_zero_replicas_free_the_devices_of_an_older_server_whatever_else_is_wrong(hinder: dict[str, Any]):
+    small = SETTINGS.accelerators["nvidia"].model_copy(update={"memory": "1Gi"})
+    cluster = a_serving_cluster()
+    cluster.settings = SETTINGS.model_copy(
+        update={"accelerators": {**SETTINGS.accelerators, "small": small}, **hinder.get("settings", {})}
+    )
+    cluster.truth = hinder.get("truth", cluster.truth)
+    cluster.missing = hinder.get("missing", ())
+
+    cluster.edit(replicas=0, **hinder["spec"])
+    cluster.settle()
+
+    assert cluster.pods == []
+    assert ready(cluster.status)[0] == "False"
+    assert cluster.rests()
+
+
+def test_a_template_that_somebody_forged_is_not_made_ours_by_stopping_its_server():
+    cluster = a_serving_cluster()
+    deployment = cluster.live[cluster.deployment_ref]
+    deployment["metadata"]["annotations"][TEMPLATE] = '{"forged": true}'
+    deployment["metadata"]["managedFields"] = [{"manager": "someone", "operation": "Update", "fieldsV1": {}}]
+    cluster.missing = ("claim weights",)
+
+    cluster.edit(replicas=0, model="demo/other")
+    [manifest] = cluster.reconcile().apply
+
+    assert manifest["spec"]["replicas"] == 0
+    assert "forged" not in str(manifest)
+    assert TEMPLATE not in manifest["metadata"]["annotations"]
+
+
+def test_an_autoscalers_number_is_left_alone():
+    cluster = a_serving_cluster()
+    cluster.autoscaled = True
+    cluster.missing = ("claim weights",)
+
+    cluster.edit(replicas=0, model="demo/other")
+
+    assert cluster.reconcile().apply == ()

@@ -11,6 +11,9 @@ from vllm_operator.plan.labels import (
     IGNORE_FIT_ANNOTATION as IGNORE_FIT,
 )
 from vllm_operator.plan.labels import (
+    MADE_WITH_ANNOTATION as MADE_WITH,
+)
+from vllm_operator.plan.labels import (
     REFRESH_ANNOTATION as REFRESH,
 )
 from vllm_operator.plan.labels import (
@@ -25,4 +28,4 @@ STOPPED: Final = "vllm-operator.dev/stopped"
 # On the inspection's Job: its answer, which thereby outlives the pod.
 RESULT: Final = "vllm-operator.dev/result"
 
-__all__ = ["COMMITS", "IGNORE_FIT", "REFRESH", "RESULT", "STOPPED", "TEMPLATE", "WANTED"]
+__all__ = ["COMMITS", "IGNORE_FIT", "MADE_WITH", "REFRESH", "RESULT", "STOPPED", "TEMPLATE", "WANTED"]

@@ -15,12 +15,13 @@ from vllm_operator.decide.cleaning import clean
 from vllm_operator.decide.conditions import conditions
 from vllm_operator.decide.finding import Fact, Finding
 from vllm_operator.decide.fit import fit
+from vllm_operator.decide.manifests import at_zero
 from vllm_operator.decide.refusals import conflicts, missing, refused, refused_later
 from vllm_operator.decide.server import READY_AGAIN, serve
 from vllm_operator.decide.situation import Situation, look
 from vllm_operator.decide.status import status_of
 from vllm_operator.decide.telling import events_of
-from vllm_operator.decide.types import Decision, Ref, Seen
+from vllm_operator.decide.types import Decision, Manifest, Ref, Seen
 from vllm_operator.decide.weights import inspection, pull
 from vllm_operator.plan import Plan
 
@@ -53,7 +54,7 @@ def decide(model: VLLMModel, plan: Plan, seen: Seen, now: datetime) -> Decision:
         create=tuple(item for finding in findings for item in finding.create),
         own=tuple(ref for finding in findings for ref in finding.own),
         annotate=annotate,
-        apply=tuple(item for finding in findings for item in finding.apply),
+        apply=_applied(here, findings),
         delete=(*(ref for finding in findings for ref in finding.delete), *deletions),
         release=releases,
         disown=tuple(ref for finding in findings for ref in finding.disown),
@@ -75,6 +76,13 @@ def _walk(here: Situation) -> tuple[Finding, ...]:
         if not findings[-1].continues:
             break
     return tuple(findings)
+
+
+def _applied(here: Situation, findings: tuple[Finding, ...]) -> tuple[Manifest, ...]:
+    """What the cases want applied; where none of them came to the Deployment, perhaps its end."""
+    manifests = tuple(item for finding in findings for item in finding.apply)
+    stopped = None if any(item["kind"] == "Deployment" for item in manifests) else at_zero(here)
+    return (*manifests, stopped) if stopped is not None else manifests
 
 
 def _soonest(here: Situation, findings: tuple[Finding, ...]) -> float | None:

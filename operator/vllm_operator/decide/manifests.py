@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vllm_operator.api import GROUP
 from vllm_operator.decide.annotations import STOPPED, TEMPLATE, WANTED
-from vllm_operator.decide.situation import Situation
-from vllm_operator.decide.types import Manifest, Ref
+from vllm_operator.decide.situation import APPS_API, Situation, annotations_of
+from vllm_operator.decide.types import DeploymentSeen, Manifest, Ref
 from vllm_operator.live import differences, has_managers, owns
 from vllm_operator.plan import ServerPlan
+from vllm_operator.plan.labels import model_labels, owner_of
 from vllm_operator.render import render_part
 
 
@@ -63,6 +65,30 @@ def deployment(here: Situation, server: ServerPlan, stop: bool) -> dict[str, Any
     return manifest | {"metadata": metadata, "spec": spec}
 
 
+def at_zero(here: Situation) -> dict[str, Any] | None:
+    """The Deployment as it lives, at zero replicas; None where `replicas: 0` does not ask for that, or it is so.
+
+    For a spec that does not get as far as its own Deployment: freeing devices waits for nothing and is never refused.
+    """
+    live = here.deployment
+    if live is None or here.model.spec.replicas or here.seen.autoscaled or not live.replicas:
+        return None
+    metadata, spec, template = here.model.metadata, dict(_mapping(live.live.get("spec"))), _own_template(live)
+    marks = {key: value for key, value in annotations_of(live.live).items() if key.startswith(f"{GROUP}/")}
+    if template is None:
+        marks.pop(TEMPLATE, None)
+    spec |= {"replicas": 0, "template": template or spec["template"]}
+    labels, annotations = model_labels(metadata), dict(here.plan.settings.child_annotations) | marks
+    name = _mapping(live.live["metadata"])["name"]
+    head = {"name": name, "namespace": metadata.namespace, "labels": labels, "annotations": annotations}
+    owners = [dict(owner_of(metadata))]
+    return {"apiVersion": APPS_API, "kind": "Deployment", "metadata": head | {"ownerReferences": owners}, "spec": spec}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
 def compact(value: object) -> str:
     """One JSON text for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -71,11 +97,12 @@ def compact(value: object) -> str:
 def _pinned(here: Situation) -> Mapping[str, object] | None:
     """The template that the live Deployment keeps; None where it is of another version, or not of our writing."""
     live = here.deployment
-    if live is None or not here.deployed:
-        return None
-    path = ("metadata", "annotations", TEMPLATE)
-    # An annotation that somebody edited is no longer ours. Without managedFields nobody can tell.
-    forged = has_managers(live.live) and not owns(live.live, *path)
+    return _own_template(live) if live is not None and here.deployed else None
+
+
+def _own_template(live: DeploymentSeen) -> Mapping[str, object] | None:
+    """An annotation that somebody edited is no longer ours. Without managedFields nobody can tell."""
+    forged = has_managers(live.live) and not owns(live.live, "metadata", "annotations", TEMPLATE)
     return None if forged else live.template
 
 

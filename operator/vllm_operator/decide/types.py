@@ -59,6 +59,7 @@ class JobSeen:
     tries: int = 0  # pods that failed so far
     owned: bool = False  # carries this model's ownerReference
     deleting: bool = False  # has a deletionTimestamp
+    made_with: str = ""  # its MADE_WITH_ANNOTATION: the platform's settings of that time
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The weights: the inspection that looks them up, and the pull that brings them onto a volume.
 
 A Job is shared by all models of a namespace that ask the same, and a failed one stays as the answer. It is run again
-only when somebody changes something: the spec, or the annotation that asks for a refresh.
+only when somebody changes something: the spec, the annotation that asks for a refresh, or the platform's settings.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from vllm_operator.api import ConditionType
-from vllm_operator.decide.annotations import REFRESH, RESULT
+from vllm_operator.decide.annotations import MADE_WITH, REFRESH, RESULT
 from vllm_operator.decide.finding import Fact, Finding, Outcome, because, outcome_of
 from vllm_operator.decide.progress import told, weights_status
 from vllm_operator.decide.reasons import StateReason
@@ -111,16 +111,30 @@ def _downloading(held: Finding, message: str) -> Finding:
 
 
 def _failed(here: Situation, held: Finding, job: JobPlan, seen: JobSeen, otherwise: str, unsaid: str) -> Finding:
-    if _retry_is_due(here, job):
+    if _retry_is_due(here, job, seen):
         return _again(held, job)
     reason = seen.failure.reason if seen.failure else otherwise
     message = f"{because(seen.failure) if seen.failure else unsaid} {_AGAIN}"
     return replace(_not_yet(held, Outcome.STUCK, reason, message), failure=seen.failure)
 
 
-def _retry_is_due(here: Situation, job: JobPlan) -> bool:
-    """Somebody changed something since. An inspection bears the refresh annotation in its name: a new value, a new Job."""
-    return here.spec_is_new or (here.refresh_due and job.action == "pull")
+def _retry_is_due(here: Situation, job: JobPlan, seen: JobSeen) -> bool:
+    """Somebody changed something since: the spec, the refresh annotation, or the platform its settings.
+
+    A failure that was not told yet was met on the way to something new, which may be what corrects it. An inspection
+    bears the refresh annotation in its name: a new value, a new Job.
+    """
+    pulls = job.action == "pull"
+    if here.spec_is_new or (pulls and here.refresh_due) or _not_looked_at(here, pulls):
+        return True
+    return bool(seen.made_with) and seen.made_with != job.annotations[MADE_WITH]
+
+
+def _not_looked_at(here: Situation, pulls: bool) -> bool:
+    """The last status had not come to this Job: something was before it, which took the news of a changed spec."""
+    told = here.model.status.condition(ConditionType.WEIGHTS_READY)
+    before = (StateReason.PENDING, StateReason.INSPECTING) if pulls else (StateReason.PENDING,)
+    return told is None or told.reason in before
 
 
 def _again(held: Finding, job: JobPlan) -> Finding:
@@ -132,7 +146,7 @@ def _hindered(here: Situation, held: Finding, job: JobPlan, seen: JobSeen) -> Fi
     """A Job that has not ended, and whose pod cannot run or failed: Kubernetes goes on trying."""
     if seen.failure is None:
         return None
-    if _retry_is_due(here, job):
+    if _retry_is_due(here, job, seen):
         return _again(held, job)  # a Job cannot be changed, and what hinders it may be what was corrected
     found = _not_yet(held, outcome_of(seen.failure), seen.failure.reason, because(seen.failure))
     return replace(found, failure=seen.failure, look_again_after=SOON)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vllm_operator.api import VLLMModel
+from vllm_operator.api import Scheme, VLLMModel
 from vllm_operator.plan.accelerator import Named, place_pull
-from vllm_operator.plan.environment import PROGRESS_PORT, job_environment
+from vllm_operator.plan.environment import PROGRESS_PORT, job_environment, store_addresses
 from vllm_operator.plan.labels import (
     CLAIM_LABEL,
+    MADE_WITH_ANNOTATION,
     REFRESH_ANNOTATION,
     REQUEST_ANNOTATION,
     SOURCE_ANNOTATION,
@@ -69,7 +70,8 @@ def _job(
     placement: Placement,
 ) -> JobPlan:
     spec = model.spec
-    env = job_environment(spec, settings, request, list(dict.fromkeys(part.source.scheme for part in parts)))
+    schemes = list(dict.fromkeys(part.source.scheme for part in parts))
+    env = job_environment(spec, settings, request, schemes)
     tries = spec.download.tries or DEFAULT_TRIES
     labels = shared_labels(action) | ({CLAIM_LABEL: digest(claim_name)} if claim_name else {})
     return JobPlan(
@@ -80,6 +82,7 @@ def _job(
         annotations={
             **settings.child_annotations,
             SOURCE_ANNOTATION: " ".join(part.source.uri for part in parts)[:1024],
+            MADE_WITH_ANNOTATION: _made_with(settings, schemes),
             REQUEST_ANNOTATION: digest([env, tries, settings.images.weights, claim_name], 40),
         },
         image=settings.images.weights,
@@ -92,3 +95,9 @@ def _job(
         progress_port=PROGRESS_PORT,
         placement=placement,
     )
+
+
+def _made_with(settings: Settings, schemes: Sequence[Scheme]) -> str:
+    """The same for every model that shares the Job, so that no two of them take turns in making it anew."""
+    addresses = store_addresses(settings, schemes)
+    return digest([settings.images.weights, settings.defaults.image_pull_policy, addresses])

@@ -16,6 +16,7 @@ WANTED_ANNOTATION = f"{GROUP}/wanted"
 COMMITS_ANNOTATION = f"{GROUP}/commits"  # all that WANTED_ANNOTATION was made with, joined by commas
 TEMPLATE_ANNOTATION = f"{GROUP}/template"
 REQUEST_ANNOTATION = f"{GROUP}/request"
+MADE_WITH_ANNOTATION = f"{GROUP}/made-with"  # on a Job: a hash of the platform's settings that could make it fail
 SOURCE_ANNOTATION = f"{GROUP}/source"
 REFRESH_ANNOTATION = f"{GROUP}/refresh"
 UPGRADE_ANNOTATION = f"{GROUP}/upgrade"
