@@ -152,7 +152,7 @@ class Cluster:
         if fault is not None:
             # A Secret that is not there keeps the pod from starting; everything else ends the Job.
             ends = fault.reason is not Reason.SecretNotFound
-            return replace(job, state=JobState.FAILED if ends else JobState.RUNNING, failure=fault)
+            return replace(job, state=JobState.FAILED if ends else JobState.RUNNING, failure=fault, tries=1)
         job = replace(job, failure=None)
         if inspects:
             return replace(job, state=JobState.SUCCEEDED, answer=self._answer())
@@ -200,7 +200,9 @@ class Cluster:
             # Restarts without end would be no fixed point; nothing is decided on more than a few.
             more = min(pod.restarts + 1, 9)
             return replace(pod, ready=False, answer=None, restarts=more, failure=self.truth.crash.on(pod.name, 1))
-        return replace(pod, ready=True, started=True, answer=answers(works=self.truth.works, problem=""), failure=None)
+        adapters = tuple(adapter.name for adapter in self.model.spec.adapters)
+        answer = answers(works=self.truth.works, problem="", adapters=adapters)
+        return replace(pod, ready=True, started=True, answer=answer, failure=None)
 
     def _deployment(self) -> DeploymentSeen | None:
         live = next((m for m in self.live.values() if m["kind"] == "Deployment"), None)

@@ -21,6 +21,7 @@ LORA: dict[str, Any] = {"adapters": ({"name": "sql", "source": "org/sql", "revis
 S3: dict[str, Any] = {"model": "s3://bucket/prefix"}
 ROLLING: dict[str, Any] = {"rollout": {"strategy": "RollingUpdate", "max_surge": "1", "max_unavailable": "2"}}
 MINE: dict[str, Any] = {"cache": {"type": "ExistingClaim", "claim_name": "mine"}}
+HASHES = ("vllm-operator.dev/wanted", "vllm-operator.dev/request")  # over the spec: they change in any case
 TEMPLATE: dict[str, Any] = {"chat_template": {"config_map_key_ref": {"name": "c", "key": "k"}}}
 
 # A value for each field, by its path; a pair is (the spec around it, the value), where a value needs company.
@@ -171,7 +172,7 @@ def with_value(spec: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 
 def rendered(spec: dict[str, Any]) -> list[Any]:
-    """All manifests, without the hash over the spec, which would change in any case."""
+    """All manifests, without the hashes over the spec."""
     model = a_model(**spec)
     plan = plan_model(model, GIVEN)
     return [without_hash(manifest) for manifest in manifests(model, GIVEN, answer_to(plan))]
@@ -179,7 +180,7 @@ def rendered(spec: dict[str, Any]) -> list[Any]:
 
 def without_hash(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: without_hash(item) for key, item in value.items() if key != "vllm-operator.dev/wanted"}
+        return {key: without_hash(item) for key, item in value.items() if key not in HASHES}
     return [without_hash(item) for item in value] if isinstance(value, list) else value
 
 
