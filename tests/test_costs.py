@@ -6,6 +6,7 @@ the real process.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import Counter
 from pathlib import Path
@@ -125,6 +126,44 @@ async def test_the_full_list_costs_one_request_and_one_look_at_each_model() -> N
 
         assert cost(op) == {"reads": 3 * 8}
         assert len(op.doormen.reconciler.keys & {Key("team", name) for name in "abc"}) == 3
+
+
+async def test_models_that_are_looked_at_together_after_a_restart_share_one_list_of_their_namespace() -> None:
+    async with an_operator() as op:
+        names = [f"m{number}" for number in range(6)]
+        for name in names:
+            await a_ready_model(op, name, model=f"demo/{name}")
+    async with an_operator() as restarted:
+        restarted.fake.store.objects.update(op.fake.store.objects)
+        restarted.fake.pod_servers.update(op.fake.pod_servers)
+        await asyncio.gather(*(restarted.look(name) for name in names))
+        lists = Counter(path.split("?")[0] for _, path in restarted.fake.audit if "managed-by" in path)
+
+        assert lists == {
+            "/apis/batch/v1/namespaces/team/jobs": 1,
+            "/api/v1/namespaces/team/persistentvolumeclaims": 1,
+        }
+        assert cost(restarted)["writes"] == 0
+
+
+async def test_what_an_older_process_left_behind_is_found_by_the_shared_list_too() -> None:
+    async with an_operator() as op:
+        await a_ready_model(op)
+        await a_ready_model(op, "n", model="demo/n")
+        old = {body["metadata"]["name"] for kind in ("Job", "PersistentVolumeClaim") for body in op.fake.all(kind)}
+        op.fake.edit("VLLMModel", "m", {"spec": {"model": "demo/n"}})  # nobody watches
+    async with an_operator() as restarted:
+        restarted.fake.store.objects.update(op.fake.store.objects)
+        restarted.fake.pod_servers.update(op.fake.pod_servers)
+        await restarted.look("n")  # lists
+        for name in ("m", "n"):
+            await restarted.settle(name)
+        kinds = ("Job", "PersistentVolumeClaim")
+        left = {body["metadata"]["name"] for kind in kinds for body in restarted.fake.all(kind)}
+
+        assert len(old) == 6
+        assert left < old
+        assert len(left) == 3
 
 
 def test_the_environments_proxy_is_known_once_and_not_looked_up_at_each_request(

@@ -1,4 +1,4 @@
-"""Objects by name and owner: which exist, whose they are, which nobody plans any more, and which the spec lacks."""
+"""Objects by name and owner: which exist, whose they are, which the plan names, and which the spec lacks."""
 
 from __future__ import annotations
 
@@ -6,26 +6,13 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from vllm_operator.api import Scheme, VLLMModel
+from vllm_operator.api import Scheme
 from vllm_operator.cluster import Cluster
-from vllm_operator.cluster.kinds import (
-    AUTOSCALERS,
-    CLAIMS,
-    CONFIG_MAPS,
-    DEPLOYMENTS,
-    JOBS,
-    SCALED_OBJECTS,
-    SERVICES,
-    Json,
-    ref_of,
-)
+from vllm_operator.cluster.kinds import AUTOSCALERS, CLAIMS, CONFIG_MAPS, SCALED_OBJECTS, Json, ref_of
 from vllm_operator.decide.situation import Situation
 from vllm_operator.decide.types import Ref
-from vllm_operator.observe.reading import MANAGED_BY, is_deleting, is_ours, is_owned, metadata_of
+from vllm_operator.observe.reading import is_ours, is_owned, metadata_of
 from vllm_operator.plan import Plan
-from vllm_operator.plan.labels import MANAGER, MODEL_LABEL, model_selector
-
-SHARED_KINDS = (JOBS, CLAIMS)
 
 
 @dataclass(slots=True)
@@ -81,24 +68,6 @@ def planned_refs(here: Situation) -> frozenset[tuple[str, str]] | None:
         ("Service", server.service.name),
     ]
     return frozenset((kind, name) for kind, name in names if name is not None)
-
-
-async def stale_refs(
-    cluster: Cluster, model: VLLMModel, planned: frozenset[tuple[str, str]]
-) -> dict[Ref, tuple[str, str]]:
-    """The objects that carry the model's ownerReference and that its plan does not name, with uid and version."""
-    namespace, uid = model.metadata.namespace, model.metadata.uid
-    shared, own = f"{MANAGED_BY}={MANAGER}", f"{MODEL_LABEL}={model_selector(model.metadata)[MODEL_LABEL]}"
-    wanted = [(kind, shared) for kind in SHARED_KINDS] + [(kind, own) for kind in (CONFIG_MAPS, SERVICES, DEPLOYMENTS)]
-    lists = await asyncio.gather(
-        *(cluster.all(kind, namespace, labels=labels, metadata_only=True) for kind, labels in wanted)
-    )
-    return {
-        Ref(kind[0], kind[1], str(metadata_of(body)["name"])): version_of(body)
-        for (kind, _), bodies in zip(wanted, lists, strict=True)
-        for body in bodies
-        if is_owned(body, uid) and not is_deleting(body) and (kind[1], metadata_of(body)["name"]) not in planned
-    }
 
 
 async def is_autoscaled(cluster: Cluster, namespace: str, deployment: str) -> bool:

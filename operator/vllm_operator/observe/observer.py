@@ -19,8 +19,9 @@ from vllm_operator.decide.situation import Situation, look
 from vllm_operator.decide.types import ClaimSeen, JobSeen, NodesSeen, Ref, Seen
 from vllm_operator.diagnose import look_at_claim
 from vllm_operator.observe.explain import PROVISIONING_SECONDS, Explainer
-from vllm_operator.observe.inventory import Inventory, is_autoscaled, missing_references, planned_refs, stale_refs
+from vllm_operator.observe.inventory import Inventory, is_autoscaled, missing_references, planned_refs
 from vllm_operator.observe.jobs import JobLooker
+from vllm_operator.observe.leftovers import Leftovers
 from vllm_operator.observe.nodes import are_needed, nodes_seen
 from vllm_operator.observe.reading import age_seconds, is_deleting, is_owned, metadata_of
 from vllm_operator.observe.servers import Asked, deployment_seen, look_at_servers, same_answers, server_pods
@@ -64,6 +65,7 @@ class Observer:
         self._clock = clock
         self._now = now
         self._jobs = JobLooker(cluster, explainer, prober.reach)
+        self._leftovers = Leftovers(cluster, clock=clock)
 
     async def look(self, model: VLLMModel, plan: Plan, before: Look | None) -> Look:
         """A full look. Raises ApiError when the API server does not answer."""
@@ -183,7 +185,9 @@ class Observer:
         tidy_since = before.tidy_since if before is not None and before.planned == planned else None
         if tidy_since is not None and self._clock() - tidy_since < LEFTOVERS_SECONDS:
             return {}, tidy_since
-        stale = await stale_refs(self._cluster, model, planned)
+        # At the first look, and while the plan stays, leftovers can only be old: another model's list will do.
+        live = before is not None and tidy_since is None
+        stale = await self._leftovers.of(model, planned, live=live)
         return stale, None if stale else self._clock()
 
 
