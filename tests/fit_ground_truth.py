@@ -52,6 +52,13 @@ def models() -> Mapping[str, Mapping[str, Any]]:
     return {model["name"]: model for model in data}
 
 
+@cache
+def shapes() -> Mapping[str, Mapping[str, Any]]:
+    """Models as transformers builds them, by name: `config`, `parameters`, `kv_bytes` a token in 16 bits."""
+    data = yaml.safe_load((HERE / "fit_ground_truth_shapes.yaml").read_text("utf-8"))
+    return {model["name"]: model for model in data}
+
+
 def configs() -> tuple[Mapping[str, Any], ...]:
     """Every config of both files."""
     return (

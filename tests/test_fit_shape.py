@@ -188,3 +188,26 @@ def test_whisper_is_not_understood_and_says_so() -> None:
 
     assert any("cross-attention" in text for text in shape.missing)
     assert any("whisper" in text for text in shape.missing)
+
+
+def test_a_text_config_leaves_out_what_its_class_defaults_to() -> None:
+    """LLaVA 1.5 tells of its Llama nothing but the vocabulary and the length; the same at the root is not enough."""
+    told = {"model_type": "llama", "vocab_size": 32064, "max_position_embeddings": 4096}
+    nested = read_shape({"model_type": "llava", "text_config": told})
+
+    assert (nested.layers, nested.hidden, nested.heads, nested.intermediate) == (32, 4096, 32, 11008)
+    assert nested.missing == ()
+    assert "num_hidden_layers" in read_shape(told).missing
+
+
+@pytest.mark.parametrize("off", [None, 0])
+def test_a_window_that_is_switched_off_leaves_every_layer_full(off: int | None) -> None:
+    gemma = next(row.config for row in rows() if row.name == "gemma-2-9b")
+
+    assert set(read_shape({**gemma, "sliding_window": off}).kinds) == {"full"}
+
+
+def test_the_sparse_indexers_keys_are_counted_beside_the_latent() -> None:
+    deepseek = shape_of("deepseek-v3", model_type="deepseek_v32", index_head_dim=128, index_n_heads=64)
+
+    assert attention_bytes(deepseek, Arguments(), 2) == 576 * 2 + 132

@@ -33,6 +33,7 @@ class Family(BaseModel):
     mlp: Literal["gated", "plain", "none"]
     tied: bool = False
     defaults: Mapping[str, int] = {}
+    nested: Mapping[str, int] = {}
     window: Window = Window()
     positions: Literal["rotary", "learned", "alibi"] = "rotary"
     two_ropes: bool = False
@@ -40,6 +41,10 @@ class Family(BaseModel):
     encoder: bool = False
     gated_attention: bool = False
     recurrent: Literal["mamba1", "mamba2", "conv"] | None = None
+
+    def within(self, nested: bool) -> "Family":
+        """The family, with the defaults of a text_config, which is published without what equals them."""
+        return self.model_copy(update={"defaults": {**self.nested, **self.defaults}}) if nested else self
 
 
 @cache

@@ -22,6 +22,10 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return self._data.get(name) is not None
 
+    def is_null(self, name: str) -> bool:
+        """Whether the name is there and says null, which is not the same as leaving it to a default."""
+        return name in self._data and self._data[name] is None
+
     def whole(self, *names: str, least: int = 1) -> int | None:
         """The first of these names that holds a whole number from `least` up, else None."""
         for name in names:

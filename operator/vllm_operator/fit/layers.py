@@ -18,9 +18,12 @@ NAMES: dict[str, LayerKind] = {
     "mamba": "recurrent",
     "mamba2": "recurrent",
     "linear_attention": "recurrent",
+    # The sparse attention of DeepSeek 3.2 reads few tokens and keeps them all.
+    "indexed_attention": "full",
     "conv": "recurrent",
     "hybrid": "both",
     "mlp": "none",
+    "dense": "none",
     "moe": "none",
 }
 FULL: LayerKind = "full"
@@ -29,7 +32,10 @@ LETTERS: dict[str, LayerKind] = {"M": "recurrent", "*": "full", "-": "none", "E"
 
 @dataclass(frozen=True, slots=True)
 class Recurrent:
-    """A recurrent layer's state and width; `state_dtype` is empty where the state has the model's dtype."""
+    """A recurrent layer's state and width; `state_dtype` is empty where the state has the model's dtype.
+
+    `rank` is that of Mamba 1's time step.
+    """
 
     kind: Literal["mamba1", "mamba2", "conv", "delta"]
     inner: int
@@ -39,6 +45,7 @@ class Recurrent:
     state: int
     kernel: int
     state_dtype: str = ""
+    rank: int = 0
 
     def state_bytes(self, tensor_parallel: int, dtype_bytes: int) -> int:
         """Bytes of one request's state in one layer on one GPU.
@@ -63,7 +70,7 @@ def read_kinds(text: Fields, rules: Family, layers: int, model_type: str) -> tup
     """One kind a layer. A name that is not known is noted as missing and read as full attention."""
     named = text.texts("layer_types") or text.texts("layers_block_type")
     if named:
-        return _named(text, named, layers)
+        return _named(text, rules, named, layers)
     pattern = text.text("hybrid_override_pattern")
     if pattern:
         return _lettered(text, pattern, layers)
@@ -72,16 +79,26 @@ def read_kinds(text: Fields, rules: Family, layers: int, model_type: str) -> tup
     return _windowed(text, rules, layers)
 
 
-def _named(text: Fields, named: tuple[str, ...], layers: int) -> tuple[LayerKind, ...]:
+def _named(text: Fields, rules: Family, named: tuple[str, ...], layers: int) -> tuple[LayerKind, ...]:
     unknown = sorted(set(named) - set(NAMES))
     if unknown:
         text.missing.append(f"layer_types {unknown[0]} (not one the fit knows)")
     if len(named) < layers:
         text.missing.append("layer_types for every layer")
     kinds = tuple(NAMES.get(name, FULL) for name in named[:layers])
-    if "sliding" in kinds and text.whole("sliding_window") is None:
+    if "sliding" not in kinds or rules.encoder:
+        return kinds
+    window = read_window(text, rules)
+    if window is None:
         text.missing.append("sliding_window")
-    return kinds
+    return tuple(FULL if kind == "sliding" and not window else kind for kind in kinds)
+
+
+def read_window(text: Fields, rules: Family) -> int | None:
+    """Tokens in the window of sliding layers; 0 where the config switches it off (null or 0), None where none is told."""
+    if text.is_null("sliding_window") or text.whole("sliding_window", least=0) == 0:
+        return 0
+    return text.whole("sliding_window") or rules.defaults.get("sliding_window")
 
 
 def _lettered(text: Fields, pattern: str, layers: int) -> tuple[LayerKind, ...]:
@@ -110,8 +127,7 @@ def _recurrent(text: Fields, layers: int, model_type: str) -> tuple[LayerKind, .
 
 
 def _windowed(text: Fields, rules: Family, layers: int) -> tuple[LayerKind, ...]:
-    window = text.whole("sliding_window") or rules.defaults.get("sliding_window")
-    if not window or (rules.window.switch and not text.flag(rules.window.switch)):
+    if not read_window(text, rules) or (rules.window.switch and not text.flag(rules.window.switch)):
         return (FULL,) * layers
     if rules.window.switch:
         first = text.whole("max_window_layers", least=0)
@@ -157,10 +173,12 @@ def _mamba1(text: Fields, model_type: str) -> Recurrent:
     if model_type == "jamba":
         inner = (text.whole("mamba_expand") or 2) * hidden
         state, kernel = text.need("mamba_d_state", default=16), text.need("mamba_d_conv", default=4)
+        rank = text.whole("mamba_dt_rank")
     else:
         inner = text.whole("intermediate_size") or (text.whole("expand") or 2) * hidden
         state, kernel = text.need("state_size", default=16), text.need("conv_kernel", default=4)
-    return Recurrent("mamba1", inner, 0, 0, 0, state, kernel)
+        rank = text.whole("time_step_rank")
+    return Recurrent("mamba1", inner, 0, 0, 0, state, kernel, rank=rank or -(-hidden // 16))
 
 
 def _mamba2(text: Fields, model_type: str) -> Recurrent:

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from vllm_operator.fit.shape import Experts, Latent, ModelShape
+from vllm_operator.fit.experts import Experts
+from vllm_operator.fit.shape import Latent, ModelShape
 
 Place = Literal["layer", "embedding", "head", "vision"]
 Split = Literal["tensor", "expert", "none"]
@@ -50,10 +51,12 @@ def matrices(shape: ModelShape) -> tuple[Matrix, ...]:
 
 def _ends(shape: ModelShape) -> Iterator[Matrix]:
     """Embedding and output head, padded to 64 rows as vLLM pads them; neither is quantized by default."""
-    rows = -(-shape.vocab // 64) * 64
-    yield Matrix(rows * shape.hidden, 1, "embedding", linear=False)
+    rows, wide = -(-shape.vocab // 64) * 64, shape.embedding or shape.hidden
+    yield Matrix(rows * wide, 1, "embedding", linear=False)
     if not shape.tied and not shape.is_encoder:
-        yield Matrix(rows * shape.hidden, 1, "head", linear=False)
+        yield Matrix(rows * wide, 1, "head", linear=False)
+    if wide != shape.hidden:
+        yield Matrix(2 * wide * shape.hidden, 1, "embedding", "none", linear=False)
     if shape.family is not None and shape.family.positions == "learned":
         yield Matrix(shape.longest * shape.hidden, 1, "embedding", "none", linear=False)
 
@@ -85,9 +88,11 @@ def _latent(shape: ModelShape, latent: Latent, layers: int) -> Iterator[Matrix]:
         yield Matrix(query * shape.hidden, layers, inputs=shape.hidden)
     yield Matrix(shape.heads * (latent.nope_dim + latent.value_dim) * latent.kv_rank, layers, inputs=latent.kv_rank)
     yield Matrix(shape.heads * latent.value_dim * shape.hidden, layers, inputs=shape.heads * latent.value_dim)
-    if latent.indexer_dim and latent.query_rank:
-        # 64 indexer heads of 128 in every published model; replicated, and small beside the rest.
-        yield Matrix(64 * 128 * latent.query_rank + (128 + 64) * shape.hidden, layers, split="none")
+    if latent.indexer_width and latent.query_rank:
+        # The sparse indexer is whole on every GPU, and small beside the rest.
+        wide = latent.indexer_heads * latent.indexer_width
+        rows = latent.indexer_width + latent.indexer_heads
+        yield Matrix(wide * latent.query_rank + rows * shape.hidden, layers, split="none")
 
 
 def _recurrent(shape: ModelShape) -> Iterator[Matrix]:
@@ -100,9 +105,8 @@ def _recurrent(shape: ModelShape) -> Iterator[Matrix]:
         case "conv":
             yield Matrix(3 * inner * hidden, layers, inputs=hidden)
         case "mamba1":
-            rank = -(-hidden // 16)
             yield Matrix(2 * inner * hidden, layers, inputs=hidden)
-            yield Matrix((rank + 2 * held.state) * inner + rank * inner, layers, linear=False)
+            yield Matrix((held.rank + 2 * held.state) * inner + held.rank * inner, layers, linear=False)
             # The state matrix A is kept in 32 bits whatever the model's dtype.
             yield Matrix(inner * held.state * 2 + inner * held.kernel, layers, linear=False)
         case "mamba2":
@@ -130,10 +134,13 @@ def _mlps(shape: ModelShape) -> Iterator[Matrix]:
 def _experts(shape: ModelShape, experts: Experts) -> Iterator[Matrix]:
     layers = len(experts.layers)
     wide = 1 if shape.model_type == "nemotron_h" else 2
-    each = experts.intermediate * shape.hidden
-    yield Matrix(wide * experts.count * each, layers, split="expert", experts=True, inputs=shape.hidden)
+    worked = experts.latent or shape.hidden
+    each = experts.intermediate * worked
+    yield Matrix(wide * experts.count * each, layers, split="expert", experts=True, inputs=worked)
     yield Matrix(experts.count * each, layers, split="expert", experts=True, inputs=experts.intermediate)
     yield Matrix(experts.count * shape.hidden, layers, split="none", linear=False)
+    if experts.latent:
+        yield Matrix(2 * experts.latent * shape.hidden, layers, split="none", inputs=shape.hidden)
     if experts.shared_intermediate:
         shared = experts.shared_intermediate * shape.hidden
         yield Matrix(wide * shared, layers, inputs=shape.hidden)

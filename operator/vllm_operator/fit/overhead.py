@@ -9,7 +9,8 @@ them.
 from dataclasses import dataclass
 
 from vllm_operator.fit.architectures import NEW_RUNNER_EXPERTS
-from vllm_operator.fit.shape import Experts, Latent, ModelShape
+from vllm_operator.fit.experts import Experts
+from vllm_operator.fit.shape import Latent, ModelShape
 from vllm_operator.fit.values import GIB, MIB, Accelerator, Arguments
 
 NON_TORCH = 240 * MIB

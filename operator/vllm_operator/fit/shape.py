@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vllm_operator.fit.architectures import MULTI_HEAD_LATENT, Family, families
+from vllm_operator.fit.experts import Experts, read_experts
 from vllm_operator.fit.fields import Fields
-from vllm_operator.fit.layers import LayerKind, Recurrent, read_kinds, read_recurrent
+from vllm_operator.fit.layers import LayerKind, Recurrent, read_kinds, read_recurrent, read_window
 from vllm_operator.fit.length import context_lengths, rope_rows
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
@@ -27,17 +28,8 @@ class Latent:
     value_dim: int
     query_rank: int | None
     indexer_dim: int
-
-
-@dataclass(frozen=True, slots=True)
-class Experts:
-    """A mixture of experts: how many, how wide, which layers."""
-
-    count: int
-    per_token: int
-    intermediate: int
-    shared_intermediate: int
-    layers: frozenset[int]
+    indexer_heads: int
+    indexer_width: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +46,8 @@ class Vision:
 class ModelShape:
     """Everything the fit needs to know of a model; sizes in elements and tokens.
 
-    `longest` is the most that max_model_len may be, `usual` what it is when unset.
+    `longest` is the most that max_model_len may be, `usual` what it is when unset; `embedding` the width of the
+    embedding where it differs from the hidden size (OPT-350m).
     """
 
     model_type: str
@@ -80,6 +73,7 @@ class ModelShape:
     dtype: str
     quantization: Mapping[str, object]
     draft_layers: int
+    embedding: int
     missing: tuple[str, ...]
     assumed: tuple[str, ...]
 
@@ -101,14 +95,15 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
     if family is None:
         named = f"model_type {model_type} (not one the fit knows)" if model_type else "model_type"
         root.missing.append(named)
-    rules = family or Family(mlp="gated")
-    layers = min(_need(text, rules, "num_hidden_layers", "n_layer", "n_layers", "num_layers"), LARGEST_LAYERS)
+    rules = (family or Family(mlp="gated")).within(nested=text is not root)
+    layers = _layers(text, rules, model_type)
     hidden = _need(text, rules, "hidden_size", "n_embd", "d_model")
     kinds = read_kinds(text, rules, layers, model_type)
     heads = 0 if not any(k != "recurrent" for k in kinds) and rules.mlp == "none" else _heads(text, rules)
     head_dim = text.whole("head_dim", "kv_channels", "attention_head_dim") or rules.defaults.get("head_dim") or 0
     if not head_dim:
         head_dim = max(1, hidden // heads) if heads else 0
+    experts = read_experts(text, layers, model_type)
     longest, usual = context_lengths(text, rules, model_type)
     _refuse_unread(text, root)
     return ModelShape(
@@ -121,13 +116,13 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         heads=heads,
         kv_heads=_kv_heads(text, rules, heads),
         head_dim=head_dim,
-        intermediate=_intermediate(text, rules, hidden, model_type),
+        intermediate=_intermediate(text, rules, hidden, model_type, experts),
         tied=_tied(text, root, rules),
         kinds=kinds,
-        window=text.whole("sliding_window") or rules.defaults.get("sliding_window", 0),
+        window=read_window(text, rules) or 0,
         recurrent=read_recurrent(text, rules, model_type) if any(k in ("recurrent", "both") for k in kinds) else None,
         latent=_latent(text, model_type),
-        experts=_experts(text, layers, model_type),
+        experts=experts,
         vision=_vision(root),
         longest=longest,
         usual=usual,
@@ -135,6 +130,7 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         dtype=root.text("torch_dtype", "dtype") or text.text("torch_dtype", "dtype"),
         quantization=_quantization(root, text),
         draft_layers=text.whole("num_nextn_predict_layers") or 0,
+        embedding=text.whole("word_embed_proj_dim") or hidden,
         missing=tuple(dict.fromkeys(root.missing)),
         assumed=_assumed(root),
     )
@@ -146,6 +142,14 @@ def _text_part(root: Fields) -> Fields:
         if name in root:
             return part.part("text_config") if "text_config" in part else part
     return root
+
+
+def _layers(text: Fields, rules: Family, model_type: str) -> int:
+    """Number of layers; Nemotron-H may tell it by the list of its layers' kinds alone."""
+    named = len(text.texts("layers_block_type")) if model_type == "nemotron_h" else 0
+    if named and "num_hidden_layers" not in text:
+        return min(named, LARGEST_LAYERS)
+    return min(_need(text, rules, "num_hidden_layers", "n_layer", "n_layers", "num_layers"), LARGEST_LAYERS)
 
 
 def _need(text: Fields, rules: Family, *names: str) -> int:
@@ -169,9 +173,14 @@ def _kv_heads(text: Fields, rules: Family, heads: int) -> int:
     return found or 1
 
 
-def _intermediate(text: Fields, rules: Family, hidden: int, model_type: str) -> int:
-    """Width of the dense MLP. Llama 4 names it beside its experts' width; LFM2 states 1.5 times what it uses."""
+def _intermediate(text: Fields, rules: Family, hidden: int, model_type: str, experts: Experts | None) -> int:
+    """Width of the dense MLP. Llama 4 names it beside its experts' width; LFM2 states 1.5 times what it uses.
+
+    Granite's hybrids without experts have their shared MLP alone.
+    """
     names = ("intermediate_size_mlp", "block_ff_dim", "intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
+    if model_type == "granitemoehybrid" and experts is None and "shared_intermediate_size" in text:
+        return text.need("shared_intermediate_size")
     found = text.whole(*names)
     if found is not None and model_type == "lfm2" and text.flag("block_auto_adjust_ff_dim", default=True):
         step = text.whole("block_multiple_of") or 256
@@ -183,7 +192,13 @@ def _intermediate(text: Fields, rules: Family, hidden: int, model_type: str) -> 
     if rules.mlp == "plain" and not any(name in text for name in names):
         # GPT-2, GPT-J, BLOOM, MPT and Falcon are four times as wide as the hidden size unless told otherwise.
         return 4 * hidden
-    return text.need("intermediate_size")
+    if (
+        experts is not None
+        and (model_type == "nemotron_h" or "moe_intermediate_size" in text)
+        and not any(name in text for name in names)
+    ):
+        return 0
+    return _need(text, rules, "intermediate_size")
 
 
 def _tied(text: Fields, root: Fields, rules: Family) -> bool:
@@ -204,45 +219,10 @@ def _latent(text: Fields, model_type: str) -> Latent | None:
         value_dim=text.need("v_head_dim"),
         query_rank=text.whole("q_lora_rank"),
         # The sparse indexer keeps one fp8 key a token and layer, with a 4-byte scale for every 128 values.
-        indexer_dim=indexer + indexer // 128 * 4,
+        indexer_dim=indexer + -(-indexer // 128) * 4 if indexer else 0,
+        indexer_heads=text.whole("index_n_heads") or 64,
+        indexer_width=indexer,
     )
-
-
-def _experts(text: Fields, layers: int, model_type: str) -> Experts | None:
-    count = text.whole("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
-    if not count or count < 2:
-        return None
-    wide = text.whole("moe_intermediate_size", "expert_intermediate_size") or text.need("intermediate_size")
-    shared = text.whole("shared_expert_intermediate_size", "moe_shared_expert_intermediate_size")
-    if model_type == "llama4_text":
-        shared = wide
-    shared = (
-        shared
-        or text.whole("shared_intermediate_size")
-        or (text.whole("n_shared_experts", "moe_num_shared_experts") or 0) * wide
-    )
-    return Experts(
-        count=count,
-        per_token=text.whole("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k") or 1,
-        intermediate=wide,
-        shared_intermediate=shared,
-        layers=frozenset(_expert_layers(text, layers, model_type)),
-    )
-
-
-def _expert_layers(text: Fields, layers: int, model_type: str) -> list[int]:
-    """The layers that have experts; each family says it in its own way."""
-    pattern = text.text("hybrid_override_pattern")
-    if pattern:
-        return [i for i, kind in enumerate(pattern[:layers]) if kind == "E"]
-    if model_type == "jamba":
-        period, offset = text.whole("expert_layer_period") or 2, text.whole("expert_layer_offset", least=0) or 0
-        return [i for i in range(layers) if i % period == offset % period]
-    first = text.whole("first_k_dense_replace", "moe_layer_start_index", "num_dense_layers", least=0) or 0
-    step = text.whole("decoder_sparse_step", "moe_layer_freq", "interleave_moe_layer_step") or 1
-    dense = set(text.wholes("mlp_only_layers"))
-    lead = 1 if text.whole("decoder_sparse_step", "interleave_moe_layer_step") else 0
-    return [i for i in range(layers) if i >= first and (i + lead) % step == 0 and i not in dense]
 
 
 def _vision(root: Fields) -> Vision | None:
@@ -279,7 +259,7 @@ def _quantization(root: Fields, text: Fields) -> Mapping[str, object]:
 
 def _refuse_unread(text: Fields, root: Fields) -> None:
     """Names what would change the memory but is not modelled, so that nobody mistakes the rest for the whole."""
-    for name in ("block_configs", "compress_ratios", "num_kv_shared_layers", "linear_attn_config", "moe_latent_size"):
+    for name in ("block_configs", "compress_ratios", "num_kv_shared_layers", "linear_attn_config"):
         if name in text and text.raw(name) not in (0, [], {}):
             root.missing.append(f"a model of {name}")
     if root.flag("is_encoder_decoder") or "decoder_layers" in root:
