@@ -130,6 +130,41 @@ def test_zero_replicas_free_the_devices_of_an_older_server_whatever_else_is_wron
     assert cluster.rests()
 
 
+def test_fewer_replicas_are_given_at_once_and_more_only_of_what_is_asked_for():
+    cluster = a_serving_cluster(replicas=3)
+    cluster.missing = ("claim weights",)
+    cluster.edit(replicas=2, model="demo/other")
+    cluster.settle()
+    assert len(cluster.pods) == 2
+
+    cluster.edit(replicas=4)
+    cluster.settle()
+    assert len(cluster.pods) == 2
+
+
+def test_a_server_is_scaled_while_its_source_cannot_be_looked_up_again():
+    cluster = a_serving_cluster()
+    cluster.truth.inspection = permanent()
+    cluster.refresh("1")
+    cluster.settle()
+
+    cluster.edit(replicas=3)
+    cluster.settle()
+
+    assert len(cluster.pods) == 3
+    assert ready(cluster.status) == ("True", "Serving")
+    assert cluster.rests()
+
+
+def test_a_stopped_server_is_not_started_by_a_look_at_its_source():
+    cluster = Cluster(model=a_model(replicas=2), truth=Truth(crash=permanent()))
+    cluster.settle()
+    assert cluster.pods == []
+    cluster.jobs.clear()
+
+    assert cluster.reconcile().apply == ()
+
+
 def test_a_template_that_somebody_forged_is_not_made_ours_by_stopping_its_server():
     cluster = a_serving_cluster()
     deployment = cluster.live[cluster.deployment_ref]

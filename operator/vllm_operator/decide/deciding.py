@@ -15,7 +15,7 @@ from vllm_operator.decide.cleaning import clean
 from vllm_operator.decide.conditions import conditions
 from vllm_operator.decide.finding import Fact, Finding
 from vllm_operator.decide.fit import fit
-from vllm_operator.decide.manifests import at_zero
+from vllm_operator.decide.manifests import scaled
 from vllm_operator.decide.refusals import conflicts, missing, refused, refused_later
 from vllm_operator.decide.server import READY_AGAIN, serve
 from vllm_operator.decide.situation import Situation, look
@@ -79,10 +79,12 @@ def _walk(here: Situation) -> tuple[Finding, ...]:
 
 
 def _applied(here: Situation, findings: tuple[Finding, ...]) -> tuple[Manifest, ...]:
-    """What the cases want applied; where none of them came to the Deployment, perhaps its end."""
+    """What the cases want applied; where none of them came to the servers, perhaps another number of the old ones."""
     manifests = tuple(item for finding in findings for item in finding.apply)
-    stopped = None if any(item["kind"] == "Deployment" for item in manifests) else at_zero(here)
-    return (*manifests, stopped) if stopped is not None else manifests
+    if len(findings) == len(CASES):
+        return manifests
+    fewer = scaled(here)
+    return (*manifests, fewer) if fewer is not None else manifests
 
 
 def _soonest(here: Situation, findings: tuple[Finding, ...]) -> float | None:

@@ -65,19 +65,22 @@ def deployment(here: Situation, server: ServerPlan, stop: bool) -> dict[str, Any
     return manifest | {"metadata": metadata, "spec": spec}
 
 
-def at_zero(here: Situation) -> dict[str, Any] | None:
-    """The Deployment as it lives, at zero replicas; None where `replicas: 0` does not ask for that, or it is so.
+def scaled(here: Situation) -> dict[str, Any] | None:
+    """The Deployment as it lives, with the spec's replicas; None where it has them.
 
-    For a spec that does not get as far as its own Deployment: freeing devices waits for nothing and is never refused.
+    For a look that does not get as far as the servers. Fewer are always given: freeing devices waits for nothing and is
+    never refused. More are given of the version that is asked for, while only its source is looked up again.
     """
-    live = here.deployment
-    if live is None or here.model.spec.replicas or here.seen.autoscaled or not live.replicas:
+    live, count = here.deployment, here.model.spec.replicas
+    if live is None or here.seen.autoscaled or here.is_stopped or count == live.replicas:
+        return None
+    if count > live.replicas and (here.plan.problems or not here.deployed):
         return None
     metadata, spec, template = here.model.metadata, dict(_mapping(live.live.get("spec"))), _own_template(live)
     marks = {key: value for key, value in annotations_of(live.live).items() if key.startswith(f"{GROUP}/")}
     if template is None:
         marks.pop(TEMPLATE, None)
-    spec |= {"replicas": 0, "template": template or spec["template"]}
+    spec |= {"replicas": count, "template": template or spec["template"]}
     labels, annotations = model_labels(metadata), dict(here.plan.settings.child_annotations) | marks
     name = _mapping(live.live["metadata"])["name"]
     head = {"name": name, "namespace": metadata.namespace, "labels": labels, "annotations": annotations}
