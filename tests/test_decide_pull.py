@@ -9,10 +9,8 @@ import pytest
 
 from tests.builders import a_model
 from tests.decide_facts import (
-    SETTINGS,
     START,
     Truth,
-    an_answer,
     permanent,
     ready,
     said,
@@ -20,11 +18,9 @@ from tests.decide_facts import (
 from tests.decide_world import Cluster, a_serving_cluster
 from vllm_operator.api import SourceStatus
 from vllm_operator.decide import decide
-from vllm_operator.decide.annotations import COMMITS, MADE_WITH
+from vllm_operator.decide.annotations import COMMITS
 from vllm_operator.decide.types import ClaimSeen, JobState, Ref
 from vllm_operator.diagnose import Reason, failure
-from vllm_operator.plan import plan_model, plan_weights
-from vllm_operator.settings.types import Hub, Sources
 
 
 def until_the_download(cluster: Cluster) -> str:
@@ -83,78 +79,6 @@ def test_a_download_that_failed_stays_so_with_its_reason():
     assert said(status, "Stalled").reason == "DiskFull"
     assert cluster.live == {}
     assert cluster.rests()
-
-
-def test_a_refresh_tries_a_failed_download_again_once():
-    cluster = Cluster(truth=Truth(download=permanent(Reason.DownloadFailed)))
-    cluster.settle()
-
-    cluster.refresh("1")
-    status = cluster.settle().status
-    deletions = [ref for decision in cluster.decisions for ref in decision.delete if ref.name.startswith("pull")]
-
-    assert len(deletions) == 1
-    assert said(status, "Stalled").reason == "DownloadFailed"
-    cluster.truth.download = None
-    cluster.refresh("2")
-    assert ready(cluster.settle().status) == ("True", "Serving")
-
-
-def test_a_changed_secret_tries_a_failed_download_again_after_the_inspection_that_it_brings():
-    cluster = Cluster(truth=Truth(download=permanent(Reason.DownloadFailed)))
-    cluster.settle()
-    cluster.truth.download = None
-
-    cluster.edit(token_secret_ref={"name": "renewed"})
-
-    assert ready(cluster.settle().status) == ("True", "Serving")
-
-
-def test_a_changed_spec_tries_a_failed_download_again_after_what_came_before_it():
-    cluster = Cluster(truth=Truth(download=permanent(Reason.DownloadFailed)))
-    cluster.settle()
-    cluster.truth.download = None
-
-    cluster.missing = ("ConfigMap chat",)
-    cluster.edit(max_model_len=2048)
-    cluster.settle()
-    cluster.missing = ()
-
-    assert ready(cluster.settle().status) == ("True", "Serving")
-
-
-def test_changed_settings_try_a_failed_download_again_once():
-    cluster = Cluster(truth=Truth(download=permanent(Reason.DownloadFailed)))
-    cluster.settle()
-
-    cluster.settings = SETTINGS.model_copy(update={"hub": Hub(endpoint="http://mirror.example")})
-    status = cluster.settle().status
-    deletions = [ref for decision in cluster.decisions for ref in decision.delete if ref.name.startswith("pull")]
-
-    assert len(deletions) == 1
-    assert said(status, "Stalled").reason == "DownloadFailed"
-    assert cluster.rests()
-
-
-def test_settings_that_do_not_concern_a_failed_download_leave_it_alone():
-    cluster = Cluster(truth=Truth(download=permanent(Reason.DownloadFailed)))
-    cluster.settle()
-
-    cluster.settings = SETTINGS.model_copy(update={"sources": Sources(gs=Hub(endpoint="http://mirror.example"))})
-    cluster.settle()
-
-    assert [ref for decision in cluster.decisions for ref in decision.delete] == []
-
-
-def test_models_of_one_download_do_not_take_turns_in_trying_it_again():
-    """Patience is each model's own; what the platform's settings say is the same for all of them."""
-    one, other = a_model("one"), a_model("other", download={"tries": 7, "parallelism": 2})
-    plans = [plan_model(model, SETTINGS) for model in (one, other)]
-    pulls = [plan_weights(plan, an_answer()).pull for plan in plans]
-
-    assert pulls[0] and pulls[1] and pulls[0].name == pulls[1].name
-    assert pulls[0].annotations[MADE_WITH] == pulls[1].annotations[MADE_WITH]
-    assert pulls[0].annotations != pulls[1].annotations
 
 
 def test_a_volume_that_waits_for_its_first_pod_is_no_problem():
