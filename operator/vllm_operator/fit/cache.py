@@ -7,6 +7,8 @@ a block holds one group's layers for 16 tokens (more where a recurrent state nee
 
 from dataclasses import dataclass
 
+from vllm_operator.fit.fields import Fields
+from vllm_operator.fit.overhead import uses_old_runner
 from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.values import Arguments
 
@@ -90,11 +92,45 @@ def plan_cache(shape: ModelShape, arguments: Arguments, dtype_bytes: int, batche
     size = _group_size(tuple(counts.values()))
     groups = tuple(Group(kind, -(-count // size)) for kind, count in counts.items())
     stage = -(-size // arguments.pipeline_parallel_size)
-    # Asynchronous scheduling keeps two batches in flight, one more for every further pipeline stage.
-    in_flight = (arguments.pipeline_parallel_size + 1) * batched_tokens
+    in_flight = _batches(shape, arguments) * batched_tokens
     per_token = layer_bytes * -(-(counts.get("full", 0) + counts.get("sliding", 0)) // arguments.pipeline_parallel_size)
     states = 2 if arguments.enable_prefix_caching and state else 1
     return CachePlan(groups, tokens, page * stage, per_token, shape.window, in_flight, states)
+
+
+def _batches(shape: ModelShape, arguments: Arguments) -> int:
+    """Batches in flight: one a pipeline stage, and one more for asynchronous scheduling.
+
+    The older runner schedules asynchronously on one stage only (VllmConfig.max_concurrent_batches).
+    """
+    stages = arguments.pipeline_parallel_size
+    return stages if stages > 1 and uses_old_runner(shape, arguments) else stages + 1
+
+
+def cache_dtype(shape: ModelShape, arguments: Arguments) -> str:
+    """The dtype of the cache: the one asked for, else what a quantized checkpoint was made for, else "auto".
+
+    Source: vLLM's resolve_kv_cache_dtype_string (ModelOpt) and the attention layer (compressed-tensors).
+    """
+    if arguments.kv_cache_dtype not in (None, "auto"):
+        return arguments.kv_cache_dtype or "auto"
+    config = Fields(shape.quantization)
+    method = config.text("quant_method").replace("_", "-")
+    modelopt = method.startswith("modelopt") or config.part("producer").text("name") == "modelopt"
+    if not modelopt and method != "compressed-tensors":
+        return "auto"
+    inner = config.part("quantization")
+    scheme = Fields(inner.raw("kv_cache_scheme") or config.raw("kv_cache_scheme"))
+    if not modelopt:
+        return "fp8" if "num_bits" in scheme or "type" in scheme else "auto"
+    named = inner.text("kv_cache_quant_algo") or config.text("kv_cache_quant_algo")
+    bits = scheme.whole("num_bits") if scheme.text("type") == "float" else None
+    return {8: "fp8", 4: "nvfp4"}.get(bits or 0) or {"fp8": "fp8", "nvfp4": "nvfp4"}.get(named.lower(), "auto")
+
+
+def is_known_dtype(name: str) -> bool:
+    """Whether the bytes of a cache of this dtype are known (those of its rotated and packed forms are not)."""
+    return name in ("auto", "fp8_ds_mla") or (not name.endswith("_ds_mla") and _size(name) is not None)
 
 
 def attention_bytes(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> int:
@@ -103,21 +139,21 @@ def attention_bytes(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -
     Grouped-query: 2 × KV heads × head_dim × bytes, with the heads split by tensor parallelism (repeated beyond their
     number). Latent: (kv_lora_rank + qk_rope_head_dim) × bytes on every GPU, 656 for its packed fp8 form.
     """
-    each = _element_bytes(arguments.kv_cache_dtype, dtype_bytes)
+    name = cache_dtype(shape, arguments)
+    each = _size(name) or dtype_bytes
     latent = shape.latent
     if latent is not None:
-        if arguments.kv_cache_dtype == "fp8_ds_mla":
+        # Sparse attention keeps its fp8 latents in the packed form only.
+        if name == "fp8_ds_mla" or (latent.indexer_dim and name.startswith("fp8")):
             return 656 + latent.indexer_dim
         return int((latent.kv_rank + latent.rope_dim) * each) + latent.indexer_dim
     heads = max(1, shape.kv_heads // arguments.tensor_parallel_size)
-    scales = 8 * heads if arguments.kv_cache_dtype and "per_token_head" in arguments.kv_cache_dtype else 0
+    scales = 8 * heads if "per_token_head" in name else 0
     return int(2 * heads * shape.head_dim * each) + scales
 
 
-def _element_bytes(name: str | None, dtype_bytes: int) -> float:
-    if not name or name == "auto":
-        return dtype_bytes
-    return next((size for start, size in CACHE_BYTES.items() if name.startswith(start)), dtype_bytes)
+def _size(name: str) -> float | None:
+    return next((size for start, size in CACHE_BYTES.items() if name.startswith(start)), None)
 
 
 def _group_size(counts: tuple[int, ...]) -> int:

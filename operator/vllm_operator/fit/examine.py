@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil, floor
 
-from vllm_operator.fit.cache import CachePlan, plan_cache
+from vllm_operator.fit.cache import CachePlan, cache_dtype, is_known_dtype, plan_cache
 from vllm_operator.fit.overhead import Overhead, batch_defaults, overhead
 from vllm_operator.fit.quantization import resolve
 from vllm_operator.fit.rules import dtype_problem, length_problem, parallel_problem, served_dtype
@@ -62,6 +62,10 @@ def examine(
         return Finding(problem=broken or indivisible)
     if weights.missing:
         return Finding(problem=broken, unsure=f"missing: {weights.missing}")
+    if not is_known_dtype(cache_dtype(shape, arguments)):
+        return Finding(
+            problem=broken, unsure=f"missing: the bytes of kvCacheDtype {arguments.kv_cache_dtype}", weights=weights
+        )
     if accelerator.memory_bytes is None:
         return Finding(problem=broken, unsure=f"missing: the memory of {accelerator.name}", weights=weights)
     found = _memory(shape, arguments, accelerator, weights, dtype_bytes, accelerator.memory_bytes)
@@ -81,7 +85,7 @@ def _unread(shape: ModelShape, weights: Weights, accelerator: Accelerator) -> Fi
 def _memory(
     shape: ModelShape, arguments: Arguments, accelerator: Accelerator, weights: Weights, dtype_bytes: int, total: int
 ) -> Finding:
-    tokens, _ = batch_defaults(arguments, accelerator)
+    tokens, _ = batch_defaults(arguments, accelerator, shape)
     used = overhead(shape, arguments, accelerator, dtype_bytes)
     plan = plan_cache(shape, arguments, dtype_bytes, tokens)
     requested = ceil(total * utilization(arguments))

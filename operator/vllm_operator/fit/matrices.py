@@ -17,7 +17,10 @@ Split = Literal["tensor", "expert", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """`copies` equal matrices of `elements` values; `rigid` of them are the same on every GPU (KV heads too few)."""
+    """`copies` equal matrices of `elements` values, `kv_elements` of which make keys and values.
+
+    `across` tells that tensor parallelism splits the inputs, as it does of the matrices that bring its parts together.
+    """
 
     elements: int
     copies: int
@@ -27,6 +30,7 @@ class Matrix:
     experts: bool = False
     kv_elements: int = 0
     inputs: int = 0
+    across: bool = False
 
     @property
     def total(self) -> int:
@@ -73,7 +77,7 @@ def _attention(shape: ModelShape) -> Iterator[Matrix]:
     # Qwen3-Next and its like carry an output gate as wide as the query.
     wide = 2 * query if shape.family is not None and shape.family.gated_attention else query
     yield Matrix(wide * shape.hidden + both, layers, kv_elements=both, inputs=shape.hidden)
-    yield Matrix(query * shape.hidden, layers, inputs=query)
+    yield Matrix(query * shape.hidden, layers, inputs=query, across=True)
 
 
 def _latent(shape: ModelShape, latent: Latent, layers: int) -> Iterator[Matrix]:
@@ -87,7 +91,9 @@ def _latent(shape: ModelShape, latent: Latent, layers: int) -> Iterator[Matrix]:
         yield Matrix(down * shape.hidden, layers, split="none", inputs=shape.hidden)
         yield Matrix(query * shape.hidden, layers, inputs=shape.hidden)
     yield Matrix(shape.heads * (latent.nope_dim + latent.value_dim) * latent.kv_rank, layers, inputs=latent.kv_rank)
-    yield Matrix(shape.heads * latent.value_dim * shape.hidden, layers, inputs=shape.heads * latent.value_dim)
+    yield Matrix(
+        shape.heads * latent.value_dim * shape.hidden, layers, inputs=shape.heads * latent.value_dim, across=True
+    )
     if latent.indexer_width and latent.query_rank:
         # The sparse indexer is whole on every GPU, and small beside the rest.
         wide = latent.indexer_heads * latent.indexer_width
@@ -115,7 +121,7 @@ def _recurrent(shape: ModelShape) -> Iterator[Matrix]:
         case "delta":
             keys = held.groups * held.state
             yield Matrix((2 * keys + 2 * inner + 2 * held.heads) * hidden, layers, inputs=hidden)
-    yield Matrix(inner * hidden, layers, inputs=inner)
+    yield Matrix(inner * hidden, layers, inputs=inner, across=True)
 
 
 def _mlps(shape: ModelShape) -> Iterator[Matrix]:
@@ -128,7 +134,7 @@ def _mlps(shape: ModelShape) -> Iterator[Matrix]:
         layers = sum(kind == "none" for kind in shape.kinds) - len(with_experts)
     wide = 2 if shape.family.mlp == "gated" else 1
     yield Matrix(wide * shape.intermediate * shape.hidden, layers, inputs=shape.hidden)
-    yield Matrix(shape.intermediate * shape.hidden, layers, inputs=shape.intermediate)
+    yield Matrix(shape.intermediate * shape.hidden, layers, inputs=shape.intermediate, across=True)
 
 
 def _experts(shape: ModelShape, experts: Experts) -> Iterator[Matrix]:
@@ -137,11 +143,11 @@ def _experts(shape: ModelShape, experts: Experts) -> Iterator[Matrix]:
     worked = experts.latent or shape.hidden
     each = experts.intermediate * worked
     yield Matrix(wide * experts.count * each, layers, split="expert", experts=True, inputs=worked)
-    yield Matrix(experts.count * each, layers, split="expert", experts=True, inputs=experts.intermediate)
+    yield Matrix(experts.count * each, layers, split="expert", experts=True, inputs=experts.intermediate, across=True)
     yield Matrix(experts.count * shape.hidden, layers, split="none", linear=False)
     if experts.latent:
         yield Matrix(2 * experts.latent * shape.hidden, layers, split="none", inputs=shape.hidden)
     if experts.shared_intermediate:
         shared = experts.shared_intermediate * shape.hidden
         yield Matrix(wide * shared, layers, inputs=shape.hidden)
-        yield Matrix(shared, layers, inputs=experts.shared_intermediate)
+        yield Matrix(shared, layers, inputs=experts.shared_intermediate, across=True)

@@ -42,11 +42,12 @@ class Overhead:
     uncounted: int
 
 
-def batch_defaults(arguments: Arguments, accelerator: Accelerator) -> tuple[int, int]:
+def batch_defaults(arguments: Arguments, accelerator: Accelerator, shape: ModelShape) -> tuple[int, int]:
     """(max_num_batched_tokens, max_num_seqs) in force; vLLM's server defaults depend on the GPU.
 
     Source: EngineArgs.get_batch_defaults: 16384/1024 from 160 GiB, 8192/1024 from 70 GiB (but not on an A100),
-    otherwise 2048/256.
+    otherwise 2048/256; never more tokens than max_num_seqs requests of the whole length have, and for an encoder, which
+    takes no prompt in pieces, no fewer than one has.
     """
     memory = accelerator.memory_bytes or 0
     if memory >= 160 * GIB:
@@ -55,13 +56,17 @@ def batch_defaults(arguments: Arguments, accelerator: Accelerator) -> tuple[int,
         tokens, seqs = 8192, 1024
     else:
         tokens, seqs = 2048, 256
-    tokens = arguments.max_num_batched_tokens or max(tokens, arguments.max_num_seqs or 0)
+    length = arguments.max_model_len if (arguments.max_model_len or 0) > 0 else shape.usual
+    if shape.is_encoder:
+        tokens = max(tokens, length or 0)
+    tokens = min(max(tokens, arguments.max_num_seqs or 0), (arguments.max_num_seqs or seqs) * max(length or 1, 1))
+    tokens = arguments.max_num_batched_tokens or tokens
     return tokens, min(arguments.max_num_seqs or seqs, tokens)
 
 
 def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, dtype_bytes: int) -> Overhead:
     """The overhead of one GPU."""
-    tokens, seqs = batch_defaults(arguments, accelerator)
+    tokens, seqs = batch_defaults(arguments, accelerator, shape)
     parallel = arguments.tensor_parallel_size * arguments.pipeline_parallel_size > 1
     old = uses_old_runner(shape, arguments)
     logits = 4 * seqs * shape.vocab

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from vllm_operator.fit.cache import cache_dtype
 from vllm_operator.fit.quantization import methods
 from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.values import Accelerator, Arguments, Problem
@@ -52,7 +53,7 @@ def _singles(situation: Situation) -> Iterator[Change]:
         yield {"tensor_parallel_size": smallest}
     if (smallest is None or smallest > A_NODE) and situation.accelerator.peers:
         yield {"tensor_parallel_size": A_NODE, "pipeline_parallel_size": 2 * arguments.pipeline_parallel_size}
-    if arguments.kv_cache_dtype in (None, "auto") and has_fp8_cache(situation.accelerator, situation.shape):
+    if cache_dtype(situation.shape, arguments) == "auto" and has_fp8_cache(situation.accelerator, situation.shape):
         yield {"kv_cache_dtype": "fp8"}
     if can_quantize(situation):
         yield {"quantization": "fp8"}
@@ -79,7 +80,10 @@ def _less_overhead(situation: Situation) -> Iterator[Change]:
     arguments = situation.arguments
     if arguments.kv_cache_memory_bytes is None and (arguments.gpu_memory_utilization or 0.92) < 0.95:
         yield {"gpu_memory_utilization": 0.95}
-    if (arguments.max_num_batched_tokens or 8192) > 2048:
+    # vLLM refuses fewer tokens a batch than requests, and an encoder's prompt in pieces.
+    if (arguments.max_num_batched_tokens or 8192) > 2048 >= (
+        arguments.max_num_seqs or 0
+    ) and not situation.shape.is_encoder:
         yield {"max_num_batched_tokens": 2048}
     if (arguments.max_num_seqs or 1024) > 64:
         yield {"max_num_seqs": 64}
