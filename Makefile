@@ -35,7 +35,7 @@ crds: .venv/installed  ## write crds/ and the chart's copy from the types
 	@$(PY) -m vllm_operator.crd > crds/vllmmodels.yaml && cp crds/vllmmodels.yaml charts/vllm-operator/files/
 
 golden: .venv/installed  ## write tests/golden/ anew (read the diff)
-	@UPDATE_GOLDEN=1 $(PY) -m pytest -q tests/test_render_golden.py
+	@UPDATE_GOLDEN=1 $(PY) -m pytest -q tests/test_render.py
 
 docs: .venv/installed  ## write the generated pages anew
 	@$(PY) -m vllm_operator.diagnose.page > docs/troubleshooting.md
@@ -44,6 +44,7 @@ flags: .venv/installed  ## write the file of known flags from the installed vLLM
 	@$(PY) -m tests.flags
 
 clean-cache:  ## remove the caches too (binaries, images, vLLM): the next run is as on a fresh machine
+	@if [ -x $(PY) ]; then $(PY) -m tests.cluster down; fi
 	@rm -rf "$${XDG_CACHE_HOME:-$$HOME/.cache}/vllm-operator" .venv
 
 .venv/installed: pyproject.toml

@@ -20,6 +20,7 @@ from vllm_operator.observe.reading import (
     parsed,
 )
 from vllm_operator.plan import JobPlan
+from vllm_operator.plan.labels import MADE_WITH_ANNOTATION
 from vllm_operator.probe import Reach, Target
 
 JOB_NAME = "batch.kubernetes.io/job-name"
@@ -58,6 +59,7 @@ class JobLooker:
             tries=count(job, "status", "failed"),
             owned=is_owned(job, uid),
             deleting=is_deleting(job),
+            made_with=annotation(job, MADE_WITH_ANNOTATION) or "",
         )
         return seen, job
 
