@@ -17,7 +17,7 @@ def test_at_rest_nothing_is_written():
     cluster = a_serving_cluster()
 
     assert cluster.rests()
-    assert cluster.decisions[-1].look_again_after == 6
+    assert cluster.decisions[-1].look_again_after == 5
 
 
 def test_a_model_that_serves_says_where_and_what():

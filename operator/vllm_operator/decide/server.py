@@ -15,7 +15,7 @@ from vllm_operator.decide.situation import Situation
 from vllm_operator.decide.types import Event, EventType
 from vllm_operator.diagnose import Failure
 
-READY_AGAIN: Final = 6.0  # seconds, and twice 3 s for a server that is silent: Ready is lost within 15 s
+READY_AGAIN: Final = 5.0  # seconds, and 8 s to be sure that a server is silent: Ready is lost within 15 s
 STARTING_AGAIN: Final = 5.0  # seconds
 _STOPPED: Final = (
     f"The server is stopped and its devices are free; change the spec, or set the annotation {REFRESH} to a new value."

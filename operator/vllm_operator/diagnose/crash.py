@@ -34,7 +34,7 @@ def fatal_while_starting(text: object) -> Failure | None:
     seen = gather(text)
     if seen.ready or not seen.fatal:
         return None
-    found = find(seen.text, context=seen.everything, weights=CAUSES)
+    found = find(seen.text, context=seen.everything, stack=seen.stack, weights=CAUSES)
     if found is not None:
         return found
     # The line that says so comes before the traceback that says why: a log read in between is read again.
@@ -42,9 +42,15 @@ def fatal_while_starting(text: object) -> Failure | None:
 
 
 def _judge(seen: Evidence, exit_code: int | None) -> Failure:
-    found = find(seen.text, context=seen.everything, exit_code=exit_code, weights=CAUSES)
+    found = find(
+        seen.text, context=seen.everything, stack=seen.stack, exit_code=exit_code, weights=CAUSES
+    )
     if found is not None:
         return found
+    if seen.stack and not seen.ready:
+        placed = find(seen.root, context=seen.everything, stack=seen.stack, weights=frozenset({"place"}))
+        if placed is not None:
+            return placed
     if seen.engine_lost or not (seen.root or seen.complaint):
         symptom = find(seen.text, weights=frozenset({"symptom"}))
         if symptom is not None:

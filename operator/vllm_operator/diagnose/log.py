@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vllm_operator.diagnose.lines import Line, read_lines
+from vllm_operator.diagnose.stacks import stack_of, stacks
 
 MAX_EVIDENCE_CHARS: Final = 64 * 1024
 
@@ -33,7 +34,7 @@ _WRAPPER = re.compile(
     r"Engine core initialization failed|WorkerProc initialization failed|Engine process failed to start|EngineDeadError"
     r"|EngineCore failed to start|WorkerProc failed to start|See (?:root cause|stack trace)|Executor failed|CancelledError"
     r"|failed to start\.?$|hit an exception|encountered a fatal error|EngineGenerateError|AsyncEngineDeadError|Process (?:EngineCore|VllmWorker|SpawnProcess)"
-    r"|BrokenPipeError|^(?:EOFError|ConnectionResetError)|leaked (?:semaphore|shared_memory)|died unexpectedly|TaskGroup|KeyError: '/(?:psm|mp)[_-]"
+    r"|BrokenPipeError|^(?:EOFError|ConnectionResetError)|leaked (?:semaphore|shared_memory)|NCCL WARN|died unexpectedly|TaskGroup|KeyError: '/(?:psm|mp)[_-]"
     r"|^(?:Exception in worker|Traceback|Invocation of|SystemExit|Worker failed with error)|output_handler failed|Shutting down|shutting down"
 )
 EXCEPTION = re.compile(
@@ -66,7 +67,8 @@ _ENGINE_SITE = re.compile(
     r"^(?:[\w/]{0,80}/)?(?:core|engine|llm_engine|async_llm_engine|multiproc|worker|gpu_|cpu_|ray_|launcher|async_llm|core_client|client|cuda|pynccl|shm_|dump_input)"
 )
 _ALWAYS = re.compile(
-    r"must provide a chat template|default chat template is no longer allowed|NCCL WARN|ProcessGroupNCCL|Fatal Python error|terminate called"
+    r"must provide a chat template|default chat template is no longer allowed|Cannot use chat template functions"
+    r"|NCCL WARN|ProcessGroupNCCL|Fatal Python error|terminate called|Memory access fault by GPU|HW Exception by GPU|NVRM: Xid"
 )
 
 
@@ -81,6 +83,8 @@ class Evidence:
     engine_lost: bool
     fatal: bool
     root: str
+    stack: str
+    """The frames under which the root was raised; "" when the log does not show them."""
     complaint: str
     """The first line that sounds like an error, for logs without an exception."""
     tail: str
@@ -125,6 +129,7 @@ def _evidence(lines: Sequence[Line]) -> Evidence:
     end = len(lines) if lost or stop_at < ready_at else min(stop_at, len(lines))
     kept = _unique([*_candidates(lines[:ready_at], serving=False), *_candidates(lines[ready_at:end], serving=True)])
     text = "\n".join(line.text for line in kept)[:MAX_EVIDENCE_CHARS]
+    root = _root(kept)
     return Evidence(
         text=text,
         everything="\n".join(line.text for line in lines if line.level in ("INFO", "WARNING", ""))[
@@ -134,7 +139,8 @@ def _evidence(lines: Sequence[Line]) -> Evidence:
         stopped=stop_at < len(lines) and not lost,
         engine_lost=lost,
         fatal=FATAL.search(text) is not None,
-        root=_root(kept),
+        root=root,
+        stack=stack_of(root, stacks(lines, EXCEPTION)),
         complaint=_complaint(kept),
         tail="\n".join(line.text for line in lines if line.text.strip() and not _NOISE.search(line.text))[-1024:],
     )

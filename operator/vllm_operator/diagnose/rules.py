@@ -17,9 +17,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from vllm_operator.diagnose.failure import Failure, failure
 from vllm_operator.diagnose.reasons import MEANINGS, Reason
 
-Weight = Literal["root", "consequence", "fallback", "symptom", "request"]
+Weight = Literal["root", "consequence", "fallback", "place", "symptom", "request"]
 Where = Literal["log", "image", "start", "mount", "create", "claim", "evict"]
-_WEIGHTS: Final = {"root": 0, "consequence": 1, "fallback": 2, "symptom": 3, "request": 4}
+_WEIGHTS: Final = {"root": 0, "consequence": 1, "fallback": 2, "place": 3, "symptom": 4, "request": 5}
 _EXCERPT_LINES: Final = 3
 _TOKEN = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|.", re.DOTALL)
 """Escapes, character classes and single characters."""
@@ -42,6 +42,7 @@ class Rule(BaseModel):
     all: Many = ()
     unless: Many = ()
     context: Many = ()
+    stack: Many = ()
     exit_codes: tuple[int, ...] = ()
     message: Many = Field(min_length=1)
     remedy: str
@@ -69,9 +70,12 @@ class Matcher:
     all: tuple[Pattern, ...]
     unless: tuple[Pattern, ...]
     context: tuple[Pattern, ...]
+    stack: tuple[re.Pattern[str], ...]
 
-    def match(self, text: str) -> re.Match[str] | None:
+    def match(self, text: str, stack: str = "") -> re.Match[str] | None:
         """The earliest match of the rule's words in the text, when the whole rule holds."""
+        if self.stack and not any(pattern.search(stack) for pattern in self.stack):
+            return None
         found = [match for pattern in self.any if (match := pattern.search(text))]
         if not found or not all(pattern.search(text) for pattern in self.all):
             return None
@@ -92,7 +96,14 @@ def all_rules() -> tuple[Rule, ...]:
 @lru_cache(maxsize=16)
 def _matchers(where: Where) -> tuple[Matcher, ...]:
     return tuple(
-        Matcher(rule, _patterns(rule.any), _patterns(rule.all), _patterns(rule.unless), _patterns(rule.context))
+        Matcher(
+            rule,
+            _patterns(rule.any),
+            _patterns(rule.all),
+            _patterns(rule.unless),
+            _patterns(rule.context),
+            tuple(re.compile(source) for source in rule.stack),
+        )
         for rule in all_rules()
         if rule.where == where
     )
@@ -141,7 +152,7 @@ def _literal(token: str) -> str:
 
 
 CAUSES: Final[frozenset[Weight]] = frozenset({"root", "consequence", "fallback"})
-"""Weights of rules that name a cause; the others only say that something failed."""
+"""Weights of rules that name a cause by its words; the others go by its place, or only say that something failed."""
 
 
 def find(
@@ -149,21 +160,23 @@ def find(
     where: Where = "log",
     *,
     context: str = "",
+    stack: str = "",
     exit_code: int | None = None,
     weights: frozenset[Weight] | None = None,
 ) -> Failure | None:
     """The failure that the text names, or None when no rule knows it.
 
-    `context` is searched for a rule's extra numbers; `weights` narrows the rules to some.
+    `context` is searched for a rule's extra numbers, `stack` holds the frames the text was raised under; `weights` narrows the
+    rules to some.
     """
     best: tuple[int, int, Matcher, re.Match[str]] | None = None
     for matcher in _matchers(where):
-        if not _applies(matcher.rule, exit_code, weights) or (match := matcher.match(text)) is None:
+        if not _applies(matcher.rule, exit_code, weights) or (match := matcher.match(text, stack)) is None:
             continue
         key = (_WEIGHTS[matcher.rule.weight], match.start())
         if best is None or key < best[:2]:
             best = (*key, matcher, match)
-    return None if best is None else _failure(best[2], best[3], text, context)
+    return None if best is None else _failure(best[2], best[3], text, f"{stack}\n{context}" if best[2].stack else context)
 
 
 def _applies(rule: Rule, exit_code: int | None, weights: frozenset[Weight] | None) -> bool:

@@ -39,6 +39,10 @@ def candidates(situation: Situation) -> Iterator[Change]:
     if situation.problem.reason not in ("KVCacheTooSmall", "NoMemoryForKVCache"):
         return
     singles = list(_singles(situation))
+    asked = situation.arguments.gpu_memory_utilization
+    if asked is not None and asked < 0.9 and situation.arguments.kv_cache_memory_bytes is None:
+        # Memory that is there and was not asked for is lost to nobody but a neighbour on the same GPU.
+        yield {"gpu_memory_utilization": 0.9}
     yield from _shortened(situation, {})
     yield from singles
     yield from _less_overhead(situation)
@@ -116,8 +120,7 @@ def retry(
 ) -> tuple[tuple[str, Arguments], ...]:
     """The first three options that fit when applied, as (text, arguments), no two of them about the same fields.
 
-    `judged` answers True for a comfortable fit, None for one by a hair (proposed only where nothing else is), else
-    False.
+    `judged` answers True for a comfortable fit, None for one by a hair (proposed after the comfortable ones), else False.
     """
     good: dict[frozenset[str], tuple[str, Arguments]] = {}
     scant: dict[frozenset[str], tuple[str, Arguments]] = {}
@@ -131,7 +134,7 @@ def retry(
             (good if answer else scant).setdefault(fields, (wording(option), changed))
         if len(good) == MOST:
             break
-    return tuple((good or scant).values())[:MOST]
+    return tuple({**scant, **good}[fields] for fields in dict.fromkeys([*good, *scant]))[:MOST]
 
 
 def _longer(option: Change, arguments: Arguments) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from vllm_operator.decide.types import ServerAnswer
 from vllm_operator.probe.reach import Reach, Reply, Target
 
+SECOND_SECONDS = 2.0  # for a server that was well and is silent: with the first 3 s and the look that tells, 13 s in all
 REQUEST_SECONDS = 30.0  # the first request may compile kernels
 _KV_TOKENS = re.compile(rb'vllm:cache_config_info\{[^}]*kv_cache_size_tokens="(\d+)"')
 _NAMES = 64  # of served models and adapters that are kept from an answer
@@ -56,10 +57,12 @@ class Prober:
         health = await self.reach.ask(target, "/health")
         if health.status == 0 and known is not None:
             # Long tokenization blocks a server's event loop: one that was well is asked twice before it counts as ill.
-            health = await self.reach.ask(target, "/health")
+            health = await self.reach.ask(target, "/health", seconds=SECOND_SECONDS)
         answer = await self._answer(target, health, question, known.answer if known else None)
         if answer.works:
             self._known[uid] = _Known(restarts, answer)
+        else:
+            self._known.pop(uid, None)  # it has to work again before it counts as working
         return answer
 
     async def _answer(
