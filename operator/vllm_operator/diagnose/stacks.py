@@ -1,0 +1,52 @@
+"""Where an exception was raised: the frames of its traceback, for exceptions whose words no rule knows.
+
+A message may be of any wording; the place it comes from says what it is about all the same: an exception out of `vllm/lora/`
+is about an adapter, one out of `load_weights` about the checkpoint, one out of `vllm/config/` about the arguments.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from vllm_operator.diagnose.lines import Line
+
+MAX_FRAMES: Final = 60
+"""Of each traceback the innermost frames are kept; vLLM's deepest have about 45."""
+MAX_EXCEPTION_CHARS: Final = 400
+"""By so many characters of its text an exception is found again."""
+
+_FRAME = re.compile(r"^[\s|]{0,12}File \"(?P<path>[^\"]{1,300})\", line \d{1,6},? in (?P<function>\S{1,120})")
+_START = re.compile(r"^[\s|+-]{0,8}Traceback \(most recent call last\)")
+_ABORT = re.compile(r"^Fatal Python error: ")
+
+
+def stacks(lines: Sequence[Line], exception: re.Pattern[str]) -> dict[str, str]:
+    """The text of each exception to the frames it was first raised under, one a line: `path in function: source line`."""
+    found: dict[str, str] = {}
+    opened: dict[str, list[str]] = {}
+    aborted = ""
+    for line in lines:
+        frames = opened.setdefault(line.process, [])
+        if match := _FRAME.match(line.text):
+            frames.append(f"{match['path']} in {match['function']}")
+            if aborted:  # the interpreter's own last words come before their frames
+                found[aborted] = "\n".join(frames[-MAX_FRAMES:])
+        elif _START.match(line.text):
+            frames.clear()
+        elif _ABORT.match(line.text):
+            aborted = line.text[:MAX_EXCEPTION_CHARS]
+            frames.clear()
+        elif frames and exception.match(line.text):
+            found.setdefault(line.text[:MAX_EXCEPTION_CHARS], "\n".join(frames[-MAX_FRAMES:]))
+            frames.clear()
+        elif frames and line.text[:4] == "    " and ": " not in frames[-1] and line.text.strip(" ^~|"):
+            frames[-1] += f": {line.text.strip()[:200]}"
+    return found
+
+
+def stack_of(root: str, found: dict[str, str]) -> str:
+    """The frames of the exception that `root` begins with, without one those of an abort; "" when the log does not show them."""
+    if not root:
+        return next((frames for text, frames in found.items() if _ABORT.match(text)), "")
+    first = root.split("\n", 1)[0].strip()[:MAX_EXCEPTION_CHARS]
+    return found.get(first, "") or next((frames for text, frames in found.items() if text.strip() == first), "")
