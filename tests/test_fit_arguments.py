@@ -1,0 +1,65 @@
+"""Arguments and checkpoints that change what a cache or the weights take: adapters, cache dtypes, batches."""
+
+from typing import Any
+
+import pytest
+
+from tests.fit_ground_truth import rows
+from tests.test_fit import LLAMA, on
+
+
+def test_the_slots_of_adapters_are_split_as_their_matrices_are() -> None:
+    """Beyond one GPU the inputs of query, key, value, gate and up, and the outputs of the others, are whole on each."""
+
+    def slots(ways: int) -> int:
+        with_slots = on("nvidia-h200", enable_lora=True, max_loras=4, max_lora_rank=64, tensor_parallel_size=ways)
+        without = on("nvidia-h200", tensor_parallel_size=ways)
+        return (with_slots.weights_bytes or 0) - (without.weights_bytes or 0)
+
+    whole = 32 * (3 * 4096 + 4096 + 2 * 4096 + 4096) + 2 * (128256 + 4096)
+    split = 32 * (6144 + 4096 + 28672 + 14336)
+    for ways in (1, 4):
+        assert slots(ways) == pytest.approx(1.03 * 4 * 64 * 2 * (whole + split / ways), rel=0.001)
+
+
+def test_every_expert_has_slots_for_adapters() -> None:
+    config = next(row.config for row in rows() if row.name == "qwen3-30b-a3b")
+    with_slots, without = on("nvidia-h200", config, enable_lora=True), on("nvidia-h200", config)
+    experts = 48 * 128 * (2 * 2048 + 2 * 768 + 768 + 2048)
+
+    assert with_slots.weights_bytes is not None and without.weights_bytes is not None
+    assert with_slots.weights_bytes - without.weights_bytes > 2 * 16 * experts
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "halves"),
+    [
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}, None, True),
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}, "bfloat16", False),
+        ({"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "INT3"}, None, False),
+        ({"quant_method": "compressed-tensors", "kv_cache_scheme": {"num_bits": 8, "type": "float"}}, None, True),
+        ({"quant_method": "compressed-tensors", "kv_cache_scheme": None}, None, False),
+        ({"quant_method": "fp8"}, None, False),
+    ],
+)
+def test_a_checkpoint_made_for_a_smaller_cache_has_it(stored: dict[str, Any], asked: str | None, halves: bool) -> None:
+    groups = {"config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}}
+    config = dict(LLAMA) | {"quantization_config": {**groups, **stored}}
+    verdict = on("nvidia-h200", config, kv_cache_dtype=asked)
+
+    assert verdict.kv_bytes_per_token == (65536 if halves else 131072)
+
+
+def test_a_cache_dtype_of_unknown_size_is_not_guessed_at() -> None:
+    verdict = on("nvidia-h200", kv_cache_dtype="turboquant_k8v4")
+
+    assert (verdict.fits, verdict.kv_cache_tokens) == (None, None)
+    assert verdict.note == "missing: the bytes of kvCacheDtype turboquant_k8v4"
+
+
+def test_few_short_requests_need_no_large_batch() -> None:
+    """vLLM lowers its default of max_num_batched_tokens to max_num_seqs requests of the whole length."""
+    few = on("nvidia-h200", max_num_seqs=1, max_model_len=1024).budget
+    told = on("nvidia-h200", max_num_seqs=1, max_model_len=1024, max_num_batched_tokens=1024).budget
+
+    assert few == told
