@@ -68,9 +68,10 @@ class CarryingOut:
             self._model = self._model.model_copy(update={"status": status})
 
     async def _write(self, decision: Decision) -> None:
-        for manifest in decision.create:
-            await self._create(manifest)
+        made = {ref_of(manifest) for manifest in decision.create if await self._create(manifest, decision.own)}
         for ref in decision.own:
+            if ref in made:
+                continue
             await self._writer.own(ref, await self._uid_of_shared(ref))
         for ref, values in decision.annotate.items():
             await self._writer.annotate(ref, values, self._uid(ref))
@@ -79,10 +80,16 @@ class CarryingOut:
         for ref in decision.release:
             await self._writer.release(ref)
 
-    async def _create(self, manifest: Json) -> None:
-        made = await self._writer.create(manifest)
+    async def _create(self, manifest: Json, owned: tuple[Ref, ...]) -> bool:
+        """Whether this made it, with this model as its first owner if it is to be one.
+
+        A second write for the ownerReference would meet the scheduler's or the provisioner's.
+        """
+        ref = ref_of(manifest)
+        made = await self._writer.create(manifest, owned=ref in owned)
         if made is not None:
-            self._versions[ref_of(manifest)] = (str(metadata_of(made)["uid"]), "")
+            self._versions[ref] = (str(metadata_of(made)["uid"]), "")
+        return made is not None
 
     def _uid(self, ref: Ref) -> str:
         if ref not in self._versions:

@@ -31,7 +31,7 @@ def api_server() -> Iterator[str]:
 
 
 def client_of(api: str, namespace: str, name: str) -> OpenAI:
-    """An OpenAI client whose requests go to the model's Service."""
+    """An OpenAI client whose requests go to the model's Service; to be closed, as by `with`."""
     return OpenAI(
         base_url=f"{api}/api/v1/namespaces/{namespace}/services/{name}:http/proxy/v1", api_key="none", timeout=120
     )
@@ -55,12 +55,14 @@ def streamed_answer(client: OpenAI, model: str) -> tuple[str, int]:
 def ask() -> None:
     """Both questions of the demo, with their answers. Raises StepFailed when an answer is not what a real model gives."""
     with api_server() as api:
-        near, far = similarities(client_of(api, "demo", "minilm"), "sentence-transformers/all-MiniLM-L6-v2")
+        with client_of(api, "demo", "minilm") as client:
+            near, far = similarities(client, "sentence-transformers/all-MiniLM-L6-v2")
         say(f"  minilm: “{SENTENCE}” is near to “{NEAR}” (cosine {near:.2f}) and far from “{FAR}” ({far:.2f})")
         if not near > far + 0.3:
             raise StepFailed(f"the embeddings make no sense: {near:.2f} against {far:.2f}")
-        text, pieces = streamed_answer(client_of(api, "demo", "tiny-chat"), "vllm-operator/tiny-chat")
-        say(f"  tiny-chat (random weights): streamed {pieces} pieces: {text!r}")
+        with client_of(api, "demo", "tiny-chat") as client:
+            text, pieces = streamed_answer(client, "vllm-operator/tiny-chat")
+        say(f"  tiny-chat (a toy): streamed {pieces} pieces: {text!r}")
         if pieces < 1:
             raise StepFailed("tiny-chat streamed nothing")
 

@@ -75,7 +75,9 @@ def test_a_server_that_stops_answering_loses_ready_within_fifteen_seconds(ready:
 def test_an_engine_that_dies_with_exit_code_zero_is_a_crash(ready: Namespace) -> None:
     ready.fault("die")
 
-    failure = await_that(lambda: ready.status().get("lastFailure", {}), lambda f: f.get("reason") == "EngineDied", 60, "it")
+    failure = await_that(
+        lambda: ready.status().get("lastFailure", {}), lambda f: f.get("reason") == "EngineDied", 60, "it"
+    )
     assert failure["exitCode"] == 0
     ready.await_ready()
 
@@ -88,7 +90,7 @@ def test_kubectl_scale_and_scale_to_zero(ready: Namespace) -> None:
     ready.kubectl("scale", "vllmmodel", "m", "--replicas=0")
     ready.await_condition("Ready", "False", "ScaledToZero", seconds=60)
     await_that(lambda: len(ready.server_pods()), lambda n: n == 0, 60, "no pod")
-    assert "url" not in ready.status()
+    await_that(ready.status, lambda status: "url" not in status, 60, "no address")
 
 
 def test_a_bad_value_heals_when_it_is_put_right(namespace: Namespace) -> None:

@@ -28,16 +28,16 @@ def served(shared: Namespace) -> Namespace:
 
 
 def test_a_kitten_is_nearer_to_a_cat_than_the_stock_market_is(served: Namespace) -> None:
-    with api_server() as api:
-        near, far = similarities(client_of(api, served.name, "minilm"), MINILM)
+    with api_server() as api, client_of(api, served.name, "minilm") as client:
+        near, far = similarities(client, MINILM)
 
     assert near == pytest.approx(0.66, abs=0.1)
     assert far == pytest.approx(0.07, abs=0.1)
 
 
 def test_a_chat_answer_is_streamed_through_the_service(served: Namespace) -> None:
-    with api_server() as api:
-        _, pieces = streamed_answer(client_of(api, served.name, "tiny-chat"), "vllm-operator/tiny-chat")
+    with api_server() as api, client_of(api, served.name, "tiny-chat") as client:
+        _, pieces = streamed_answer(client, "vllm-operator/tiny-chat")
 
     assert pieces >= 1
 

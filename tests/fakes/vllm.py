@@ -2,7 +2,7 @@
 
 It answers what the operator asks (/health, /v1/models, /v1/completions, /v1/embeddings, /tokenize, /invocations, /metrics) as vLLM 0.32
 does, opens its port only after it has "loaded", ends with code 2 on a flag that it does not know, and can be told to fail: `POST /_fault`
-with {"kind": "unhealthy" | "hang" | "die"}. tests/test_twin_vllm.py holds it against the real server.
+with {"kind": "unhealthy" | "hang" | "die" | "eat"}. tests/test_twin_vllm.py holds it against the real server.
 """
 
 from __future__ import annotations
@@ -129,6 +129,8 @@ class Routes(BaseHTTPRequestHandler):
     def _fault(self, kind: str) -> None:
         self.server.fault = kind
         self._json(200, {"fault": kind})
+        if kind == "eat":  # until the kernel has had enough
+            threading.Thread(target=_eat).start()
         if kind == "die":  # an engine that dies in service makes the API server end with code 0
             print(
                 "ERROR 11-21 12:00:00 [core_client.py:600] Engine core proc EngineCore died unexpectedly, shutting down client.",
@@ -156,6 +158,12 @@ class Routes(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """No access log: probes would fill it."""
+
+
+def _eat() -> None:
+    eaten = []
+    while True:
+        eaten.append(bytearray(b"x" * 32 * 1024 * 1024))
 
 
 def serve(argv: list[str]) -> None:

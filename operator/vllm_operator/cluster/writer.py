@@ -64,14 +64,16 @@ class Writer:
         live = await self._apply(path_of(MODELS, owner.namespace, owner.name, "status"), body, FIELD_MANAGER)
         return str(live["metadata"]["resourceVersion"])
 
-    async def create(self, manifest: Json) -> Json | None:
-        """The object as created; None when there is one of that name already."""
+    async def create(self, manifest: Json, *, owned: bool = False) -> Json | None:
+        """The object as created, with this model as its first owner if so; None when there is one of that name already."""
         self._check(manifest)
         path = path_of(kind_of(ref_of(manifest)), self._owner.namespace)
+        body = thawed(manifest)
+        if owned:
+            body["metadata"] = {**body["metadata"], "ownerReferences": [self._owner.reference()]}
+        manager = f"{FIELD_MANAGER}-{self._owner.uid}" if owned else FIELD_MANAGER
         try:
-            made: Json = await self._connection.call(
-                Request("POST", path, {"fieldManager": FIELD_MANAGER}, thawed(manifest))
-            )
+            made: Json = await self._connection.call(Request("POST", path, {"fieldManager": manager}, body))
         except Conflict:
             return None
         return made

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -171,7 +172,9 @@ def _not_started(state: PodState) -> Failure | None:
                     ),
                 )
             )
-            return find(words, "image")
+            found = find(words, "image")
+            named = found is None or not container.image or container.image in found.message
+            return found if named else replace(found, message=f"{found.message} The image is {container.image}.")
         if container.waiting in _START:
             return find(container.waiting_message or container.waiting, "start")
         if container.ended in _CANNOT_RUN and container.waiting != "ContainerCreating":

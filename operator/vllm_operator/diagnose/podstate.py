@@ -25,6 +25,7 @@ class Container:
     ended_before: bool = False
     """True when it is the run before the present one that ended."""
     memory_limit: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +196,7 @@ def _container(raw: Mapping[str, Any], init: bool, limits: Mapping[str, str]) ->
         exit_code=code if isinstance(code, int) else None,
         ended_before=ended_before,
         memory_limit=limits.get(_text(raw.get("name")), ""),
+        image=_text(raw.get("image")),
     )
 
 

@@ -13,7 +13,10 @@ from vllm_operator.diagnose import Failure, Reason, look_at_pod
 from vllm_operator.observe.reading import age_seconds, condition_is_true, is_deleting, metadata_of
 
 PROVISIONING_SECONDS = 60.0  # clouds make a volume in some ten seconds
-AGAIN_SECONDS = 15.0  # a starting server's log is read this often: an engine can fail for good and not end
+MODIFIED = "the object has been modified"  # two writers met, and Kubernetes tries again at once: no news
+AGAIN_SECONDS = (
+    13.0  # a starting server's log is read this often: an engine can fail for good and not end; less than three looks
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class Explainer:
         if known is not None and known.version == version and at - known.at < AGAIN_SECONDS:
             return known.failure
         failure = await self._look(pod, siblings)
+        if failure is not None and MODIFIED in f"{failure.message} {failure.excerpt}":
+            failure = None
         if failure is not None and failure.reason is Reason.VolumePending:
             # That a volume is not there yet is no news before its provisioner has had its time.
             failure = failure if age_seconds(pod, self._now()) > PROVISIONING_SECONDS else None

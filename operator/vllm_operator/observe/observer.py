@@ -18,7 +18,7 @@ from vllm_operator.cluster.kinds import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, PODS, 
 from vllm_operator.decide.situation import Situation, look
 from vllm_operator.decide.types import ClaimSeen, JobSeen, NodesSeen, Ref, Seen
 from vllm_operator.diagnose import look_at_claim
-from vllm_operator.observe.explain import PROVISIONING_SECONDS, Explainer
+from vllm_operator.observe.explain import MODIFIED, PROVISIONING_SECONDS, Explainer
 from vllm_operator.observe.inventory import Inventory, is_autoscaled, missing_references, planned_refs
 from vllm_operator.observe.jobs import JobLooker
 from vllm_operator.observe.leftovers import Leftovers
@@ -169,7 +169,8 @@ class Observer:
         """What hinders the claim. That a provisioner was called is no news before it has had its time."""
         found = await self._cluster.events(str(metadata_of(claim)["namespace"]), str(metadata_of(claim)["uid"]))
         late = age_seconds(claim, self._now()) > PROVISIONING_SECONDS
-        return [event for event in found if late or event.get("type") == "Warning"]
+        told = [event for event in found if MODIFIED not in str(event.get("message"))]
+        return [event for event in told if late or event.get("type") == "Warning"]
 
     async def _chat_template(self, here: Situation, names: Inventory) -> None:
         if here.server is not None and here.server.chat_template is not None:

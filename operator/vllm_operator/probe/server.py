@@ -14,7 +14,9 @@ from typing import Any
 from vllm_operator.decide.types import ServerAnswer
 from vllm_operator.probe.reach import Reach, Reply, Target
 
-SECOND_SECONDS = 2.0  # for a server that was well and is silent: with the first 3 s and the look that tells, 13 s in all
+SECOND_SECONDS = (
+    2.0  # for a server that was well and is silent: with the first 3 s and the look that tells, 13 s in all
+)
 REQUEST_SECONDS = 30.0  # the first request may compile kernels
 _KV_TOKENS = re.compile(rb'vllm:cache_config_info\{[^}]*kv_cache_size_tokens="(\d+)"')
 _NAMES = 64  # of served models and adapters that are kept from an answer
