@@ -6,6 +6,7 @@ import pytest
 
 from tests.fit_ground_truth import rows
 from tests.test_fit import LLAMA, on
+from vllm_operator.fit import WeightsSummary
 
 
 def test_the_slots_of_adapters_are_split_as_their_matrices_are() -> None:
@@ -63,3 +64,29 @@ def test_few_short_requests_need_no_large_batch() -> None:
     told = on("nvidia-h200", max_num_seqs=1, max_model_len=1024, max_num_batched_tokens=1024).budget
 
     assert few == told
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["lm_head"], False),
+        (["lm_head", "re:.*mlp.gate$", "model.layers.0.input_layernorm"], False),
+        (["lm_head", "re:.*self_attn.*"], True),
+        (["model.layers.0.self_attn.q_proj"], True),
+    ],
+)
+def test_matrices_that_a_checkpoint_leaves_unquantized_are_said_to_be_guessed(names: list[str], said: bool) -> None:
+    groups = {"config_groups": {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}}
+    config = dict(LLAMA) | {"quantization_config": {"quant_method": "compressed-tensors", **groups, "ignore": names}}
+
+    assert ("leaves unquantized" in on("nvidia-h200", config).note) is said
+    assert "leaves unquantized" not in on("nvidia-h200", config, WeightsSummary(9_000_000_000)).note
+
+
+def test_experts_too_narrow_to_cut_are_proposed_whole() -> None:
+    config = next(row.config for row in rows() if row.name == "qwen3-30b-a3b")
+    stored = dict(config) | {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
+    verdict = on("nvidia-h100-80gb", stored, tensor_parallel_size=4)
+
+    assert verdict.reason == "TensorParallelInvalid"
+    assert verdict.remedies == ("enableExpertParallel true", "tensorParallelSize 2")

@@ -70,6 +70,19 @@ def checkpoint_method(config: Mapping[str, object]) -> str:
     return canonical(named)
 
 
+def left_out(config: Mapping[str, object]) -> bool:
+    """Whether the checkpoint names matrices of its layers that it leaves unquantized (not norms, gates or the head)."""
+    fields = Fields(config)
+    inner = fields.part("quantization")
+    names = ("ignore", "ignored_layers", "modules_to_not_convert", "exclude_modules", "exclude")
+    listed = [text.lower() for part in (fields, inner) for name in names for text in part.texts(name)]
+    return any(
+        part in text and not text.rstrip("*.$").endswith((".gate", "norm", "router"))
+        for text in listed
+        for part in ("attn", "attention", "_proj", "mlp", "experts", "layers.")
+    )
+
+
 def resolve(config: Mapping[str, object], arguments: Arguments, accelerator: Accelerator) -> Scheme | Problem:
     """The scheme in force, or why vLLM would refuse it (unknown, contradicting the checkpoint, or not on this GPU)."""
     stored = checkpoint_method(config)

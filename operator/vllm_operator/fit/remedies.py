@@ -152,7 +152,8 @@ def _one(name: str, value: object) -> str:
     field = first + "".join(word.capitalize() for word in rest)
     if value is None:
         return f"no {field}"
-    return f"{field} {'≤ ' if name == 'max_model_len' else ''}{value}"
+    shown = str(value).lower() if isinstance(value, bool) else value
+    return f"{field} {'≤ ' if name == 'max_model_len' else ''}{shown}"
 
 
 def rounded(length: int) -> int:

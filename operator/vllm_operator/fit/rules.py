@@ -83,7 +83,11 @@ def parallel_problem(
         return Problem("TensorParallelInvalid", broken, ({"pipeline_parallel_size": 1},))
     below = [size for size in (32, 16, 8, 4, 2, 1) if size < tensor]
     above = [size for size in (2, 4, 8, 16, 32) if tensor < size <= 2 * tensor]
-    return Problem("TensorParallelInvalid", broken, tuple({"tensor_parallel_size": size} for size in below + above))
+    # Whole experts on each GPU need no width that divides.
+    whole = [{"enable_expert_parallel": True}] if shape.experts is not None and "experts' inter" in broken else []
+    return Problem(
+        "TensorParallelInvalid", broken, (*whole, *({"tensor_parallel_size": size} for size in below + above))
+    )
 
 
 def _indivisible(shape: ModelShape, arguments: Arguments, scheme: Scheme) -> str:

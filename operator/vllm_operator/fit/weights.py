@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from vllm_operator.fit.adapters import adapter_slots
 from vllm_operator.fit.matrices import Matrix, matrices
-from vllm_operator.fit.quantization import Scheme
+from vllm_operator.fit.quantization import Scheme, left_out
 from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.values import MIB, Arguments, WeightsSummary
 
@@ -58,8 +58,19 @@ def weights_per_gpu(
     extra = _rounding(table, shape, arguments, scheme, dtype_bytes) + shape.rope_bytes
     extra += _absorbed(shape, arguments) + adapter_slots(table, shape, arguments)
     offloaded = int(max(arguments.cpu_offload_gb, 0) * 1024 * MIB)
-    note = "the image encoder's weights are estimated" if shape.vision is not None and summary is None else ""
+    note = _assumed(shape, scheme) if summary is None else ""
     return Weights(max(0, int(base) + extra - offloaded), missing, note)
+
+
+def _assumed(shape: ModelShape, scheme: Scheme) -> str:
+    """What a count without the files rests on."""
+    notes = []
+    if shape.vision is not None:
+        notes.append("the image encoder's weights are estimated")
+    # MXFP4 leaves out all but the experts, which is known.
+    if scheme.quantized and not scheme.online and not scheme.experts_only and left_out(shape.quantization):
+        notes.append("what the checkpoint leaves unquantized is counted as quantized: the files would tell")
+    return "; ".join(notes)
 
 
 def dtype_size(name: str) -> int:
