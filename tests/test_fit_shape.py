@@ -211,3 +211,14 @@ def test_the_sparse_indexers_keys_are_counted_beside_the_latent() -> None:
     deepseek = shape_of("deepseek-v3", model_type="deepseek_v32", index_head_dim=128, index_n_heads=64)
 
     assert attention_bytes(deepseek, Arguments(), 2) == 576 * 2 + 132
+
+
+def test_a_yarn_length_that_the_releases_read_differently_is_not_refused_and_said() -> None:
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    shape = shape_of("mixtral-8x7b", rope_scaling=yarn)
+
+    assert (shape.longest, shape.usual) == (131072, 32768)
+    assert shape.assumed == (
+        "with yarn, vLLM 0.32 serves the 32768 tokens that the config states, earlier releases 131072",
+    )
+    assert shape_of("mixtral-8x7b", rope_scaling=yarn, max_position_embeddings=131072).assumed == ()

@@ -23,26 +23,38 @@ SCALED_ALREADY = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek
 def context_lengths(text: Fields, rules: Family, model_type: str) -> tuple[int, int]:
     """(longest, default) max_model_len in tokens. Source: vLLM's _get_and_verify_max_len.
 
-    The smallest of the keys counts; linear and dynamic rope scaling multiply it, yarn means factor × original length.
-    The two differ for longrope only, whose default is the original length.
+    The smallest of the keys counts, and linear and dynamic rope scaling multiply it. With yarn, releases up to 0.26 take
+    factor × original length and 0.32 takes the key as it stands: the larger is not refused here, the default is the
+    newer one. Longrope's default is the original length.
     """
+    plain, scaled = yarn_lengths(text, rules)
+    if scaled:
+        return max(plain, scaled), plain
     longest = _longest(text, rules, model_type)
     if _scaling(text)[1] == "longrope":
         return longest, min(longest, text.whole("original_max_position_embeddings") or longest)
     return longest, longest
 
 
-def _longest(text: Fields, rules: Family, model_type: str) -> int:
-    found = [value for key in KEYS if (value := text.whole(key)) is not None]
-    length = min(found) if found else rules.defaults.get("max_position_embeddings", DEFAULT_LENGTH)
-    length = text.whole("model_max_length") or length
+def yarn_lengths(text: Fields, rules: Family) -> tuple[int, int]:
+    """(length that the config states, factor × original length); the second is 0 where there is no yarn."""
     scaling, kind, factor = _scaling(text)
+    original = scaling.whole("original_max_position_embeddings")
+    return _stated(text, rules), int(original * factor) if kind == "yarn" and original else 0
+
+
+def _longest(text: Fields, rules: Family, model_type: str) -> int:
+    length = _stated(text, rules)
+    _, kind, factor = _scaling(text)
     if "gemma3" in model_type:
         return length
-    original = scaling.whole("original_max_position_embeddings")
-    if kind == "yarn" and original:
-        return int(original * factor)
     return length if kind in SCALED_ALREADY else int(length * factor)
+
+
+def _stated(text: Fields, rules: Family) -> int:
+    found = [value for key in KEYS if (value := text.whole(key)) is not None]
+    length = min(found) if found else rules.defaults.get("max_position_embeddings", DEFAULT_LENGTH)
+    return text.whole("model_max_length") or length
 
 
 def rope_rows(text: Fields, rules: Family) -> int:

@@ -11,7 +11,7 @@ from vllm_operator.fit.architectures import MULTI_HEAD_LATENT, Family, families
 from vllm_operator.fit.experts import Experts, read_experts
 from vllm_operator.fit.fields import Fields
 from vllm_operator.fit.layers import LayerKind, Recurrent, read_kinds, read_recurrent, read_window
-from vllm_operator.fit.length import context_lengths, rope_rows
+from vllm_operator.fit.length import context_lengths, rope_rows, yarn_lengths
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 LARGEST_LAYERS = 1024
@@ -132,7 +132,7 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         draft_layers=text.whole("num_nextn_predict_layers") or 0,
         embedding=text.whole("word_embed_proj_dim") or hidden,
         missing=tuple(dict.fromkeys(root.missing)),
-        assumed=_assumed(root),
+        assumed=_assumed(root, yarn_lengths(text, rules)),
     )
 
 
@@ -268,8 +268,13 @@ def _refuse_unread(text: Fields, root: Fields) -> None:
         root.missing.append("num_key_value_heads per layer")
 
 
-def _assumed(root: Fields) -> tuple[str, ...]:
+def _assumed(root: Fields, lengths: tuple[int, int]) -> tuple[str, ...]:
     notes = []
+    stated, scaled = lengths
+    if scaled not in (0, stated):
+        notes.append(
+            f"with yarn, vLLM 0.32 serves the {stated} tokens that the config states, earlier releases {scaled}"
+        )
     if "vision_config" in root:
         notes.append("the image encoder's activations are not counted")
     if "audio_config" in root or "audio_encoder" in root:
