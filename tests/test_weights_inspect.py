@@ -197,7 +197,7 @@ def test_a_hub_that_nobody_runs_is_unreachable(hub: Hub) -> None:
 
 class _Sizeless(FolderHandler):
     def answer(self) -> None:
-        self.send(200, json.dumps({"sha": "0" * 40, "siblings": [{"rfilename": "model.safetensors"}]}).encode())
+        self.send(200, json.dumps({"id": "org/model", "sha": "0" * 40, "siblings": [{"rfilename": "x"}]}).encode())
 
 
 class SizelessMirror(FolderServer):

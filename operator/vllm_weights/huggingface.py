@@ -1,21 +1,43 @@
-"""The Hugging Face hub, or a mirror that speaks its protocol (HF_ENDPOINT)."""
+"""The Hugging Face hub, or a mirror that speaks its protocol (HF_ENDPOINT), by the hub's own client library.
+
+The library asks for the listing, builds addresses and headers and tells errors apart. The bytes come through a client
+of ours, since its downloads can neither go on inside a segment nor hash while they write.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx2
+from huggingface_hub import HfApi, constants, hf_hub_url
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.hf_api import RepoSibling
+
+# Documented, though the library's types do not say that it exports them.
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
 from vllm_weights import wire
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
+CLIENT_NAME = "vllm-operator-weights"
 BAD_TOKEN = "Invalid credentials in Authorization header"
 """The hub's words: a 401 with them is about the token, any other one about the repository."""
+
+# Else the library asks the hub for a list of agents and keeps it on the disk. It reads its variable when it is first
+# imported, which may have been before us.
+constants.HF_HUB_DISABLE_TELEMETRY = True
 
 
 class HuggingFace:
@@ -27,40 +49,39 @@ class HuggingFace:
         self.host = urlsplit(self.endpoint).netloc or self.endpoint
         token = (environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN") or "").strip()
         self.has_token = bool(token)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._client = wire.client(headers, silence_seconds, parallelism)
+        self._silence_seconds = silence_seconds
+        # False, not None: for None the library looks for a token in the home folder.
+        self._api = HfApi(self.endpoint, token or False, library_name=CLIENT_NAME)
+        self._headers = build_hf_headers(token=token or False, library_name=CLIENT_NAME)
+        self._client = wire.client({}, silence_seconds, parallelism)
 
     def listing(self, revision: str | None) -> Listing:
         """One request: the commit of the revision (default `main`) and its files with sizes and checksums."""
-        wanted = revision or "main"
-        url = f"{self.endpoint}/api/models/{self.repo}/revision/{quote(wanted, safe='')}"
-        with wire.connection_errors_named(self.host):
-            response = self._client.get(url, params={"blobs": "true"})
-        if response.status_code != 200:
-            raise self._failure(response, wanted)
-        answer = wire.json_object(response, self.host)
-        siblings = answer.get("siblings") or []
-        if any(entry.get("size") is None and not entry.get("lfs") for entry in siblings):
+        wanted = revision or constants.DEFAULT_REVISION
+        with wire.connection_errors_named(self.host), self._errors_named(wanted):
+            info = self._api.model_info(self.repo, revision=wanted, files_metadata=True, timeout=self._silence_seconds)
+        siblings = info.siblings or []
+        if any(sibling.size is None and sibling.lfs is None for sibling in siblings):
             raise WeightsError(
                 Reason.HUB_REFUSED,
                 f"{self.host} lists the files of {self.repo} without their sizes.",
                 "This mirror does not speak the whole protocol: use another HF_ENDPOINT.",
             )
-        files = tuple(_file(entry) for entry in siblings)
-        parameters = (answer.get("safetensors") or {}).get("parameters") or {}
-        return Listing(str(answer.get("sha")), files, {str(key): int(value) for key, value in parameters.items()})
+        parameters = info.safetensors.parameters if info.safetensors else {}
+        return Listing(str(info.sha), tuple(_file(sibling) for sibling in siblings), dict(parameters))
 
     @contextmanager
     def stream(self, commit: str, file: RemoteFile, start: int, end: int) -> Iterator[Iterator[bytes | memoryview]]:
-        url = f"{self.endpoint}/{self.repo}/resolve/{commit}/{quote(file.path)}"
-        headers = {"Range": f"bytes={start}-{end - 1}"}
+        url = hf_hub_url(self.repo, file.path, revision=commit, endpoint=self.endpoint)
+        headers = {**self._headers, "Range": f"bytes={start}-{end - 1}"}
         with (
             wire.connection_errors_named(self.host),
             self._client.stream("GET", url, headers=headers) as response,
         ):
+            with self._errors_named(commit, file):
+                hf_raise_for_status(response)
             if response.status_code not in (200, 206):
-                response.read()
-                raise self._failure(response, commit, file)
+                raise wire.common_failure(response, self.host)
             yield wire.body_of_range(response, file, start, end)
 
     def checksum_is_none(self, file: RemoteFile) -> bool:
@@ -70,30 +91,66 @@ class HuggingFace:
     def close(self) -> None:
         self._client.close()
 
-    def _failure(self, response: httpx2.Response, revision: str, file: RemoteFile | None = None) -> WeightsError:
-        code = response.headers.get("X-Error-Code")
-        said = response.headers.get("X-Error-Message", "")
-        if code == "GatedRepo":
-            return self._gated()
-        if code == "RevisionNotFound":
-            return WeightsError(
-                Reason.REVISION_NOT_FOUND,
-                f"{self.repo} has no revision {revision!r}.",
-                "Correct spec.revision: a branch, a tag or a whole commit id; leave it out for main.",
-            )
-        if code == "EntryNotFound" and file is not None:
-            return WeightsError(
-                Reason.WEIGHTS_MISSING,
-                f"{self.repo} has no file {file.path} at {revision}.",
-                "The revision was rewritten: inspect the model again.",
-            )
-        if response.status_code == 401 and (said == BAD_TOKEN or (self.has_token and code is None)):
+    @contextmanager
+    def _errors_named(self, revision: str, file: RemoteFile | None = None) -> Iterator[None]:
+        """Turns the library's exceptions into ours."""
+        try:
+            yield
+        except HfHubHTTPError as error:
+            raise self._failure(error, revision, file) from error
+        except HFValidationError as error:  # No hub has a repository of such a name.
+            raise self._not_found() from error
+        except OfflineModeIsEnabled as error:
+            raise WeightsError(
+                Reason.INVALID_ARGUMENT,
+                "HF_HUB_OFFLINE is set, and the hub may not be asked.",
+                "Remove it from the environment of this program.",
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # An answer of another shape than the hub's.
+            raise self._not_understood(error) from error
+
+    def _failure(self, error: HfHubHTTPError, revision: str, file: RemoteFile | None) -> WeightsError:
+        match error:
+            case GatedRepoError():
+                return self._gated()
+            case RevisionNotFoundError():
+                return WeightsError(
+                    Reason.REVISION_NOT_FOUND,
+                    f"{self.repo} has no revision {revision!r}.",
+                    "Correct spec.revision: a branch, a tag or a whole commit id; leave it out for main.",
+                )
+            case RemoteEntryNotFoundError() if file is not None:
+                return WeightsError(
+                    Reason.WEIGHTS_MISSING,
+                    f"{self.repo} has no file {file.path} at {revision}.",
+                    "The revision was rewritten: inspect the model again.",
+                )
+        response = error.response
+        if response.status_code == 401 and self._is_about_the_token(response):
             return self._bad_token()
-        if code == "RepoNotFound" or response.status_code in (401, 404):
+        if isinstance(error, RepositoryNotFoundError) or response.status_code in (401, 404):
             return self._not_found()
         if response.status_code == 403:
-            return self._denied(said)
+            return self._denied(response.headers.get("X-Error-Message", ""))
         return wire.common_failure(response, self.host)
+
+    def _is_about_the_token(self, response: httpx2.Response) -> bool:
+        """The library takes a 401 without a code for a missing repository; with a token it is the token, as a rule."""
+        said = response.headers.get("X-Error-Message")
+        return said == BAD_TOKEN or (self.has_token and "X-Error-Code" not in response.headers)
+
+    def _not_understood(self, error: Exception) -> WeightsError:
+        # The library also fails like this while it words an error whose body is JSON, but no object: a gateway's 503.
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, httpx2.HTTPStatusError):
+                return wire.common_failure(cause.response, self.host)
+            cause = cause.__context__
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"{self.host} did not answer as the hub does for {self.repo} ({type(error).__name__}: {error}).",
+            "Check the endpoint, and whether a proxy answers in its place.",
+        )
 
     def _gated(self) -> WeightsError:
         ask = f"Ask for access at {self.endpoint}/{self.repo}"
@@ -126,12 +183,10 @@ class HuggingFace:
         )
 
 
-def _file(entry: Mapping[str, Any]) -> RemoteFile:
-    lfs = entry.get("lfs") or {}
-    if lfs.get("sha256"):
-        digest = Digest(DigestKind.SHA256, str(lfs["sha256"]))
-    elif entry.get("blobId"):
-        digest = Digest(DigestKind.GIT_BLOB, str(entry["blobId"]))
-    else:
-        digest = Digest(DigestKind.NONE)
-    return RemoteFile(str(entry["rfilename"]), int(lfs.get("size") or entry.get("size") or 0), digest)
+def _file(sibling: RepoSibling) -> RemoteFile:
+    size = sibling.size or 0
+    digest = Digest(DigestKind.GIT_BLOB, sibling.blob_id) if sibling.blob_id else Digest(DigestKind.NONE)
+    if sibling.lfs is not None:
+        size = sibling.lfs.size or size
+        digest = Digest(DigestKind.SHA256, sibling.lfs.sha256) if sibling.lfs.sha256 else digest
+    return RemoteFile(sibling.rfilename, size, digest)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vllm_weights.grammar import Name
-from vllm_weights.huggingface import HuggingFace
 from vllm_weights.listing import Source
 
 
@@ -14,6 +13,8 @@ def open_source(name: Name, environment: Mapping[str, str], *, stall_seconds: fl
     # One silent connection is given up at half the time, so that a new one can end the silence before it is a stall.
     silence = stall_seconds / 2
     if name.kind == "hf":
+        from vllm_weights.huggingface import HuggingFace
+
         return HuggingFace(name.repo, environment, silence_seconds=silence, parallelism=parallelism)
     if name.kind == "modelscope":
         from vllm_weights.modelscope import ModelScope

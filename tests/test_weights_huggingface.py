@@ -1,0 +1,205 @@
+"""The hub is spoken to by its own client library, which keeps the token to the hub and leaves nothing on the disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any, ClassVar, Self
+
+import pytest
+
+from tests.hub import Hub
+from tests.hub.models import write_model
+from tests.hub.running import OPERATOR, run
+from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.huggingface import HuggingFace
+from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile, read_whole
+
+pytestmark = pytest.mark.weights
+
+COMMIT = "0" * 40
+FILE = RemoteFile("a folder/model.safetensors", 4, Digest(DigestKind.NONE))
+INFO = {"id": "org/model", "sha": COMMIT, "siblings": [{"rfilename": "x", "size": 1, "blobId": "1" * 40}]}
+
+
+class Host:
+    """An HTTP server that answers everything alike, and keeps the headers of what it was asked."""
+
+    def __init__(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self.asked: list[tuple[str, dict[str, str]]] = []
+        bound = type("Bound", (_Answering,), {"host": self})
+        self.status, self.body, self.headers = status, body, headers or {}
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), bound)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Answering(BaseHTTPRequestHandler):
+    host: ClassVar[Host]
+
+    def do_GET(self) -> None:
+        self.host.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
+        self.send_response(self.host.status)
+        location = {key: value + self.path for key, value in self.host.headers.items() if key == "Location"}
+        for name, value in {**self.host.headers, **location, "Content-Length": str(len(self.host.body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(self.host.body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent."""
+
+
+def source(host: Host | Hub, token: str | None = None, repo: str = "org/model") -> HuggingFace:
+    environment = {"HF_ENDPOINT": host.url} | ({"HF_TOKEN": token} if token else {})
+    return HuggingFace(repo, environment, silence_seconds=5, parallelism=2)
+
+
+def listed(host: Host, token: str | None = None) -> Listing:
+    return source(host, token).listing(None)
+
+
+def read(host: Host, token: str | None = None) -> bytes:
+    opened = source(host, token)
+    try:
+        return read_whole(opened, COMMIT, FILE, 100)
+    finally:
+        opened.close()
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    write_model(tmp_path / "root/org/model")
+    with Hub(tmp_path / "root") as running:
+        yield running
+
+
+@pytest.mark.parametrize(("ask", "body"), [(listed, json.dumps(INFO).encode()), (read, b"data")])
+def test_the_token_goes_to_the_hub_and_not_where_it_redirects_to(ask: Any, body: bytes) -> None:
+    with Host(200, body) as elsewhere, Host(302, headers={"Location": elsewhere.url}) as host:
+        ask(host, "hf_secret")
+
+    ((_, to_hub),), ((_, to_other),) = host.asked, elsewhere.asked
+    assert to_hub["authorization"] == "Bearer hf_secret"
+    assert "hf_secret" not in json.dumps(to_other)
+
+
+def test_every_request_says_who_asks_and_no_more() -> None:
+    with Host(200, json.dumps(INFO).encode()) as host:
+        listed(host)
+        read(host)
+
+    for _, headers in host.asked:
+        assert headers["user-agent"].startswith("vllm-operator-weights/")
+        assert not any(word in headers["user-agent"] for word in ("torch", "agent/"))
+        assert "authorization" not in headers and "cookie" not in headers
+
+
+def test_addresses_are_the_hubs() -> None:
+    with Host(200, json.dumps(INFO).encode()) as host:
+        source(host).listing("refs/pr/1")
+        read(host)
+
+    assert [path for path, _ in host.asked] == [
+        "/api/models/org/model/revision/refs%2Fpr%2F1?blobs=true",
+        f"/org/model/resolve/{COMMIT}/a%20folder/model.safetensors",
+    ]
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_no_token_of_the_home_folder_is_sent_and_nothing_is_left_there(hub: Hub, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    stored = work / ".cache/huggingface/token"
+    stored.parent.mkdir(parents=True)
+    stored.write_text("hf_of_somebody_else")
+    request = {"source": "org/model", "destination": str(tmp_path / "volume/model")}
+
+    assert run("inspect", request, work, {"HF_ENDPOINT": hub.url}).code == 0  # An unknown token would be refused.
+    assert run("pull", request, work, {"HF_ENDPOINT": hub.url}).code == 0
+    assert files_in(work) <= {".cache/huggingface/token", "termination", "log", "progress.json"}
+
+
+def test_nothing_but_the_model_is_asked_for(tmp_path: Path) -> None:
+    with Host(200, json.dumps(INFO).encode()) as host:
+        run("inspect", {"source": "org/model"}, tmp_path / "work", {"HF_ENDPOINT": host.url})
+
+    assert [path for path, _ in host.asked] == ["/api/models/org/model/revision/main?blobs=true"]
+    assert files_in(tmp_path / "work") <= {"termination", "log"}
+
+
+@pytest.mark.parametrize("body", [b'"upstream failed"', b"[1]", b"\xff\xfe{", b"<html>", b"", b'{"error": "busy"}'])
+@pytest.mark.parametrize("ask", [listed, read])
+@pytest.mark.parametrize(
+    ("status", "reason"), [(503, Reason.HUB_UNREACHABLE), (429, Reason.HUB_RATE_LIMITED), (400, Reason.HUB_REFUSED)]
+)
+def test_an_error_is_named_whatever_its_body(ask: Any, body: bytes, status: int, reason: Reason) -> None:
+    with Host(status, body, {"Retry-After": "7"}) as host, pytest.raises(WeightsError) as caught:
+        ask(host)
+
+    assert caught.value.reason is reason
+    assert caught.value.retry_after == (None if status == 400 else 7)
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"[]", b"null", b'{"sha": "0"}', b'{"id": "x", "siblings": [{}]}', b"\xff"]
+)
+def test_an_answer_that_is_not_the_hubs_is_refused(body: bytes) -> None:
+    with Host(200, body) as host, pytest.raises(WeightsError, match="did not answer as the hub does") as caught:
+        listed(host)
+
+    assert caught.value.reason is Reason.HUB_REFUSED
+    assert "proxy" in caught.value.remedy
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_a_file_without_its_bytes_is_refused(status: int) -> None:
+    with Host(status) as host, pytest.raises(WeightsError) as caught:
+        read(host)
+
+    assert caught.value.reason is Reason.HUB_REFUSED
+
+
+@pytest.mark.parametrize("repo", ["org/a--b", "org/name.git", "org/" + "x" * 97])
+def test_a_name_that_no_hub_allows_is_not_asked_for(repo: str) -> None:
+    with Host(200) as host, pytest.raises(WeightsError, match="has no model") as caught:
+        source(host, repo=repo).listing(None)
+
+    assert caught.value.reason is Reason.REPO_NOT_FOUND
+    assert not host.asked
+
+
+def test_the_offline_variable_is_named(hub: Hub, tmp_path: Path) -> None:
+    environment = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "1"}
+    ended = run("inspect", {"source": "org/model"}, tmp_path / "work", environment)
+
+    assert (ended.code, ended.answer["reason"]) == (3, "InvalidArgument")
+    assert "HF_HUB_OFFLINE" in ended.answer["message"]
+
+
+def test_other_sources_do_not_import_the_library() -> None:
+    code = """
+import sys
+import vllm_weights.__main__
+from vllm_weights.grammar import parse_source
+from vllm_weights.opening import open_source
+for text in ("s3://bucket/x", "modelscope://org/name"):
+    open_source(parse_source(text), {}, stall_seconds=5, parallelism=1)
+sys.exit("huggingface_hub" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(OPERATOR), "AWS_REGION": "x"}, check=True)
