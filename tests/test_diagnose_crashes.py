@@ -194,3 +194,16 @@ def test_a_node_that_is_not_ready_takes_its_unready_pods_with_it() -> None:
     assert found is not None
     assert found.reason is Reason.NodeLost
     assert "gpu-3" in found.message
+
+
+def test_a_container_that_the_kubelet_forgot_went_with_its_node() -> None:
+    gone = {"exitCode": 137, "reason": "ContainerStatusUnknown", "message": "The container could not be located"}
+    collected = {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC", "message": "node is gone"}
+
+    for pod in (
+        a_pod(phase="Failed", containers=[a_container("terminated", **gone)]),
+        a_pod(phase="Failed", conditions=[collected]),
+    ):
+        found = look_at_pod(pod)
+        assert found is not None
+        assert found.reason is Reason.NodeLost

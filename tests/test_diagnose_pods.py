@@ -1,6 +1,5 @@
 """The diagnosis on pods that do not start: images, scheduling, containers, volumes."""
 
-
 import pytest
 
 from tests.diagnose_logs.states import a_container, a_pod, an_event, pending
@@ -206,3 +205,34 @@ def test_events_of_another_pod_say_nothing() -> None:
     pod = a_pod(phase="Pending", containers=[a_container("waiting", reason="ContainerCreating")])
 
     assert look_at_pod(pod, [an_event("FailedMount", "no", pod="other")]) is None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "0/4 nodes are available: 4 node(s) did not have enough free storage.",
+        'running PreBind plugin "VolumeBinding": binding volumes: context deadline exceeded',
+        "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims. not found",
+        'persistentvolumeclaim "llama-cache" not found',
+    ],
+)
+def test_a_volume_that_holds_the_pod_back_is_no_lack_of_nodes(message: str) -> None:
+    found = look_at_pod(pending(message))
+
+    assert found is not None
+    assert found.reason is Reason.VolumePending
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("OutOfnvidia.com/gpu", "Pod was rejected: Node didn't have enough resource: nvidia.com/gpu, requested: 1"),
+        ("TopologyAffinityError", "Resources cannot be allocated with Topology locality"),
+        ("NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed"),
+    ],
+)
+def test_a_kubelet_that_does_not_admit_the_pod_is_a_node_that_cannot_take_it(reason: str, message: str) -> None:
+    found = look_at_pod(a_pod(phase="Failed", status={"reason": reason, "message": message}))
+
+    assert found is not None
+    assert found.reason is Reason.Unschedulable

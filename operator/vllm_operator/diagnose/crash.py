@@ -42,9 +42,7 @@ def fatal_while_starting(text: object) -> Failure | None:
 
 
 def _judge(seen: Evidence, exit_code: int | None) -> Failure:
-    found = find(
-        seen.text, context=seen.everything, stack=seen.stack, exit_code=exit_code, weights=CAUSES
-    )
+    found = find(seen.text, context=seen.everything, stack=seen.stack, exit_code=exit_code, weights=CAUSES)
     if found is not None:
         return found
     if seen.stack and not seen.ready:

@@ -39,7 +39,8 @@ _WRAPPER = re.compile(
 )
 EXCEPTION = re.compile(
     r"^(?:\|? {0,8}\+?-?\|? )?(?P<name>(?:[A-Za-z_][\w]{0,60}\.){0,8}[A-Z][A-Za-z_]{0,60}"
-    r"(?:Error|Exception|Interrupt|Exit|Exhausted|Warning|Timeout|Iteration|Forbidden|InvalidCxxCompiler)|(?:AssertionError|MemoryError))(?::|$| \()"
+    r"(?:Error|Exception|Interrupt|Exit|Exhausted|Warning|Timeout|Iteration|Forbidden|InvalidCxxCompiler)|Exception)(?::|$| \()"
+    r"|^(?:[a-z_]\w{0,60}\.){1,8}[A-Z]\w{1,60}: "
 )
 _FAILED = re.compile(FATAL.pattern + r"|Value error, |: error: ")
 _LOUD = re.compile(r"(?i)\berror\b|_ERROR|\bfatal\b|\bfailed\b|\babort")
@@ -61,6 +62,7 @@ _HARMLESS = re.compile(
 )
 _REQUEST = re.compile(
     r"Exception in ASGI application|Error (?:in|with) (?:preprocessing|applying|completion|chat|generating|processing|request|model error)"
+    r"|Exception in thread \S{1,40} \((?:_report_\w{1,40}|\w{0,20}monitor\w{0,20})\)"
     r"|Error in \w{1,40} (?:stream )?generator|ErrorResponse\(|Error with model error"
 )
 _ENGINE_SITE = re.compile(

@@ -34,7 +34,8 @@ _START: Final = frozenset(
         "PostStartHookError",
     }
 )
-_CANNOT_RUN: Final = frozenset({"StartError", "ContainerCannotRun", "ContainerStatusUnknown"})
+_CANNOT_RUN: Final = frozenset({"StartError", "ContainerCannotRun"})
+_NOT_ADMITTED: Final = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError"})
 _LOST: Final = frozenset(
     {
         "NodeLost",
@@ -44,6 +45,7 @@ _LOST: Final = frozenset(
         "DeletionByTaintManager",
         "NodeNotReady",
         "TaintManagerEviction",
+        "DeletionByPodGC",  # its node no longer exists
     }
 )
 _PROGRESS = re.compile(
@@ -108,6 +110,7 @@ def _taken_away(state: PodState, node: Mapping[str, Any] | None) -> Failure | No
         or state.phase == "Unknown"
         or (unready and not state.ready)
         or _node_went(state)
+        or _was_forgotten(state)
     ):
         where = f" {state.node}" if state.node else ""
         return failure(
@@ -115,9 +118,7 @@ def _taken_away(state: PodState, node: Mapping[str, Any] | None) -> Failure | No
             f"The node{where} does not answer: {words or state.reason or cause or 'it is not ready'}",
             excerpt=words,
         )
-    if state.phase == "Failed" and (
-        state.reason.startswith("OutOf") or state.reason in ("UnexpectedAdmissionError", "NodeAffinity")
-    ):
+    if state.phase == "Failed" and (state.reason.startswith("OutOf") or state.reason in _NOT_ADMITTED):
         return (
             find(f"{state.reason} {state.message}", "start")
             if "Allocate failed" in state.message
@@ -133,6 +134,11 @@ def _node_is_unready(node: Mapping[str, Any]) -> bool:
 def _node_went(state: PodState) -> bool:
     newest = state.events[-1] if state.events else None
     return newest is not None and newest.reason == "NodeNotReady" and not state.ready and bool(state.node)
+
+
+def _was_forgotten(state: PodState) -> bool:
+    """True when the kubelet, after a restart of the node, no longer finds the container."""
+    return any(c.ended == "ContainerStatusUnknown" and not c.running for c in state.containers)
 
 
 def _not_placed(state: PodState, siblings: Sequence[Mapping[str, Any]]) -> Failure | None:
@@ -173,8 +179,9 @@ def _not_started(state: PodState) -> Failure | None:
                 )
             )
             found = find(words, "image")
-            named = found is None or not container.image or container.image in found.message
-            return found if named else replace(found, message=f"{found.message} The image is {container.image}.")
+            if found is None or not container.image or container.image in found.message:
+                return found
+            return replace(found, message=f"{found.message} The image is {container.image}.")
         if container.waiting in _START:
             return find(container.waiting_message or container.waiting, "start")
         if container.ended in _CANNOT_RUN and container.waiting != "ContainerCreating":

@@ -176,7 +176,9 @@ def find(
         key = (_WEIGHTS[matcher.rule.weight], match.start())
         if best is None or key < best[:2]:
             best = (*key, matcher, match)
-    return None if best is None else _failure(best[2], best[3], text, f"{stack}\n{context}" if best[2].stack else context)
+    return (
+        None if best is None else _failure(best[2], best[3], text, f"{stack}\n{context}" if best[2].stack else context)
+    )
 
 
 def _applies(rule: Rule, exit_code: int | None, weights: frozenset[Weight] | None) -> bool:

@@ -13,7 +13,7 @@ _INSUFFICIENT = re.compile(r"Insufficient (?P<resource>[\w./-]{1,100})")
 _TAINT: Final = "untolerated taint"
 
 _UNBOUND = re.compile(
-    r"unbound immediate PersistentVolumeClaims|persistentvolumeclaim \"[\w.-]{1,253}\" (?:not found|bound to non-existent)|persistentvolumeclaim \"[\w.-]{1,253}\" is being deleted"
+    r"unbound immediate PersistentVolumeClaims|did not have enough free storage|plugin \"VolumeBinding\"|persistentvolumeclaim \"[\w.-]{1,253}\" (?:not found|bound to non-existent)|persistentvolumeclaim \"[\w.-]{1,253}\" is being deleted"
 )
 _ATTACHED = re.compile(r"ReadWriteOncePod|volume already attached|already in-use by another pod")
 

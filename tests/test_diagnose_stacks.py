@@ -1,0 +1,65 @@
+"""The frames of tracebacks: which belong to which exception, whatever hand the log went through."""
+
+from vllm_operator.diagnose.lines import read_lines
+from vllm_operator.diagnose.log import EXCEPTION, gather
+from vllm_operator.diagnose.stacks import MAX_FRAMES, stack_of, stacks
+
+TRACEBACK = """Traceback (most recent call last):
+  File "/usr/lib/vllm/engine/core.py", line 1, in run
+    self.load()
+    ^^^^^^^^^^^
+  File "/usr/lib/vllm/layers/linear.py", line 2, in weight_loader
+    assert param.shape == weight.shape
+AssertionError"""
+
+
+def _stacks(text: str) -> dict[str, str]:
+    return stacks(read_lines(text), EXCEPTION)
+
+
+def test_frames_come_with_their_function_and_source() -> None:
+    frames = _stacks(TRACEBACK)["AssertionError"].splitlines()
+
+    assert frames == [
+        "/usr/lib/vllm/engine/core.py in run: self.load()",
+        "/usr/lib/vllm/layers/linear.py in weight_loader: assert param.shape == weight.shape",
+    ]
+
+
+def test_prefixes_of_workers_are_taken_off() -> None:
+    prefixed = "\n".join(f"(Worker_TP0 pid=9) ERROR 10-14 08:21:40 [x.py:5] {line}" for line in TRACEBACK.splitlines())
+
+    assert _stacks(prefixed) == _stacks(TRACEBACK)
+
+
+def test_a_second_traceback_does_not_inherit_the_frames_of_the_first() -> None:
+    second = TRACEBACK.replace("AssertionError", "KeyError: 'x'").replace("linear.py", "other.py")
+
+    assert "linear.py" not in _stacks(f"{TRACEBACK}\n\nThe above exception was ...\n\n{second}")["KeyError: 'x'"]
+
+
+def test_the_first_time_an_exception_is_raised_counts() -> None:
+    again = TRACEBACK.replace("linear.py", "wrapper.py")
+
+    assert "linear.py" in _stacks(f"{TRACEBACK}\n{again}")["AssertionError"]
+
+
+def test_a_deep_stack_keeps_its_innermost_frames() -> None:
+    frames = [f'  File "/f{n}.py", line 1, in f' for n in range(500)]
+    found = _stacks("\n".join(["Traceback (most recent call last):", *frames, "ValueError: x"]))["ValueError: x"]
+
+    assert found.count("\n") == MAX_FRAMES - 1
+    assert found.endswith("/f499.py in f")
+
+
+def test_an_abort_is_followed_by_its_frames() -> None:
+    aborted = 'Fatal Python error: Bus error\n\nCurrent thread 0x1 (most recent call first):\n  File "/shm_broadcast.py", line 4 in enqueue\n'
+
+    assert stack_of("", _stacks(aborted)) == "/shm_broadcast.py in enqueue"
+    assert "shm_broadcast" in gather(aborted).stack
+
+
+def test_without_frames_there_is_no_place() -> None:
+    assert _stacks("ValueError: x") == {}
+    assert stack_of("ValueError: x", {}) == ""
+    assert gather("").stack == ""
