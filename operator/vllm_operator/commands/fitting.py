@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ from vllm_operator.commands.rendering import settings_of
 from vllm_operator.commands.wrong import WrongInput
 from vllm_operator.decide.question import answer_to, overridden, question_of
 from vllm_operator.fit import Verdict, WeightsSummary
+from vllm_operator.fit.files import UnreadableModel, read_model
 from vllm_operator.settings import Settings
 
 GIB = 1 << 30
 FEW = 4  # accelerators that are told in full
 COLUMNS = ("accelerator", "fits", "weights", "KV tokens", "largest maxModelLen", "smallest tensorParallelSize")
 _FITS = {True: "yes", False: "no", None: "nobody can tell"}
-HEADER_LIMIT = 100 * 1024 * 1024  # safetensors' own bound of its header
 
 
 def fit_command(file: str, config: str | None, accelerator: str | None, settings: str | None, output: str) -> int:
@@ -33,7 +32,7 @@ def fit_command(file: str, config: str | None, accelerator: str | None, settings
     named = [_profiles(model, accelerator, loaded) for model in models]
     if config is None:
         raise WrongInput("--config: name the folder with the model's config.json (and its weights, to know their size)")
-    files = _config(Path(config)), _weights(Path(config))
+    files = _read(Path(config))
     judged = [
         (model, [_verdict(model, *files, loaded, name) for name in names])
         for model, names in zip(models, named, strict=True)
@@ -61,48 +60,18 @@ def _verdict(
     model: VLLMModel, config: Mapping[str, Any], weights: WeightsSummary | None, settings: Settings, name: str
 ) -> Verdict:
     question = question_of(model.spec, settings, name, settings.accelerators[name])
+    if model.spec.image is None:
+        # No release is named, so the figures are those that were measured; newer ones set 1 to 2 GiB aside for graphs.
+        question = replace(question, arguments=replace(question.arguments, estimates_cuda_graphs=False))
     return answer_to(question, overridden(config, model.spec.hf_overrides or {}), weights)
 
 
-def _config(folder: Path) -> Mapping[str, Any]:
-    path = folder / "config.json"
+def _read(folder: Path) -> tuple[Mapping[str, Any], WeightsSummary | None]:
+    """The model's config, and its weights as index or safetensors headers tell; None: the size follows from the config."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise WrongInput(f"--config: {path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise WrongInput(f"--config: {path} is no JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise WrongInput(f"--config: {path} is not a JSON object")
-    return config
-
-
-def _weights(folder: Path) -> WeightsSummary | None:
-    """What the safetensors files in the folder hold; None when there are none, and the size follows from config.json."""
-    files = sorted(folder.glob("*.safetensors"))
-    parameters: Counter[str] = Counter()
-    total = 0
-    for path in files:
-        for dtype, numbers, size in _tensors(path):
-            parameters[dtype] += numbers
-            total += size
-    return WeightsSummary(total, dict(parameters)) if total else None
-
-
-def _tensors(path: Path) -> Iterator[tuple[str, int, int]]:
-    """(dtype, parameters, bytes) of each tensor, from the file's header: 8 bytes of length, then JSON."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 0 < length <= HEADER_LIMIT:
-            raise WrongInput(f"--config: {path} is no safetensors file")
-        try:
-            header = json.loads(file.read(length))
-        except ValueError as error:
-            raise WrongInput(f"--config: {path} is no safetensors file") from error
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            begin, end = tensor["data_offsets"]
-            yield str(tensor["dtype"]), math.prod(tensor["shape"]), end - begin
+        return read_model(folder)
+    except UnreadableModel as error:
+        raise WrongInput(f"--config: {error}") from error
 
 
 def _told(model: str, verdicts: Sequence[Verdict]) -> str:
