@@ -242,7 +242,7 @@ def test_half_a_character_becomes_the_sign_for_one_that_is_lost() -> None:
 
 
 def test_a_value_that_the_plan_lacks_is_an_error_with_its_name() -> None:
-    with pytest.raises(UndefinedError, match="has no attribute .name."):
+    with pytest.raises(UndefinedError, match=r"has no attribute .name."):
         render("service", a_server().deployment.placement)  # type: ignore[arg-type]
 
 

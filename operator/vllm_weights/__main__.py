@@ -69,7 +69,9 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]
 
 def _end_now(_signal: int, _frame: FrameType | None) -> None:
     """Nothing needs saving: what was counted is on the disk."""
-    error = WeightsError(Reason.DOWNLOAD_FAILED, "The pod was told to end.", "The next try goes on where this one stopped.")
+    error = WeightsError(
+        Reason.DOWNLOAD_FAILED, "The pod was told to end.", "The next try goes on where this one stopped."
+    )
     termination.write(error.as_json(), os.environ)
     os._exit(EXIT_RETRY)
 
