@@ -65,7 +65,8 @@ class FolderHandler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def answer(self) -> None:
-        raise NotImplementedError
+        """Answers the request; each store's own."""
+        raise Answer(501, b"not of this store")
 
     def send(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)

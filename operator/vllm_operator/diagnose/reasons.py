@@ -52,7 +52,6 @@ class Reason(StrEnum):
     GPUNotSupported = "GPUNotSupported"
     NotEnoughGPUs = "NotEnoughGPUs"
     NoGPUFound = "NoGPUFound"
-    GPUFault = "GPUFault"
     NCCLFailed = "NCCLFailed"
     EngineDied = "EngineDied"
     ImagePullFailed = "ImagePullFailed"
@@ -167,11 +166,9 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, str, bool], ...]]] = {
          "Lower `tensorParallelSize` × `pipelineParallelSize`, or give the pod that many GPUs.", False),
         ("NoGPUFound", "The container sees no GPU.",
          "Check `accelerator` and the node's GPU driver and device plugin; a CPU server needs a CPU image.", False),
-        ("GPUFault", "The GPU reported a fault (ECC, Xid, lost from the bus, a failed kernel).",
-         "Drain the node and have the GPU checked when it repeats there; the server restarts by itself.", True),
         ("NCCLFailed", "The GPUs could not talk to each other.",
          "Set `env` NCCL_DEBUG=INFO and read the transport it fails on; check /dev/shm, NCCL_SOCKET_IFNAME, NVLink.", True),
-        ("EngineDied", "The engine process ended; the API server then ends as if all were well (exit code 0).",
+        ("EngineDied", "The engine process ended, by itself or by a fault of the GPU; the API server then ends as if all were well (exit code 0).",
          "It restarts by itself. With no cause in the log suspect host memory: raise `resources.limits.memory`.", True),
     ),
     "Kubernetes": (
