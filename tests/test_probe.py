@@ -149,6 +149,24 @@ async def test_a_server_that_stays_silent_counts_as_ill_at_once() -> None:
     assert not answer.healthy
 
 
+async def test_a_server_without_its_tokenizer_says_so_in_its_refusal() -> None:
+    server = VLLM()
+
+    async def refusing(request: web.Request) -> web.Response:
+        if request.path == "/v1/completions":
+            error = {"message": "The decoder prompt cannot be empty", "type": "BadRequestError", "code": 400}
+            return web.json_response({"error": error}, status=400)
+        status, said = server(request.method, request.path, await request.read())
+        return web.json_response(said, status=status)
+
+    async with listening(refusing) as target, a_prober() as prober:
+        answer = await prober.ask(target, "uid", 0, Question())
+
+    assert (answer.healthy, answer.works) == (True, False)
+    assert answer.refusal is not None
+    assert answer.refusal.reason == "TokenizerMissing"
+
+
 async def test_the_size_of_the_kv_cache_is_read_from_the_metrics() -> None:
     async def with_metrics(request: web.Request) -> web.Response:
         if request.path == "/metrics":

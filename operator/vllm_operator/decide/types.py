@@ -84,6 +84,7 @@ class ServerAnswer:
     problem: str = ""  # why not, in a few words
     kv_cache_tokens: int | None = None
     adapters: tuple[str, ...] = ()
+    refusal: Failure | None = None  # why it refuses a request that should work, where its answer tells
 
 
 @dataclass(frozen=True, slots=True)

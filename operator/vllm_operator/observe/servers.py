@@ -84,6 +84,8 @@ async def _look_at(
     asked = await _ask(pod, seen, names, runner, prober)
     others = [other for other in siblings if other is not pod]
     failure = await explainer.explain(pod, others)
+    if asked is not None and failure is None:
+        failure = asked.answer.refusal
     return replace(seen, answer=asked.answer if asked else None, failure=failure), asked
 
 

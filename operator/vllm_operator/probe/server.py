@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vllm_operator.decide.types import ServerAnswer
+from vllm_operator.diagnose import Failure, look_at_answer
 from vllm_operator.probe.reach import Reach, Reply, Target
 
 SECOND_SECONDS = (
@@ -79,9 +80,9 @@ class Prober:
             names = described.served_models or before.served_models
             return replace(described, works=True, served_models=names, kv_cache_tokens=before.kv_cache_tokens)
         names = described.served_models or question.names
-        problem = await self._real_request(target, names[0] if names else "", question)
+        problem, refusal = await self._real_request(target, names[0] if names else "", question)
         if problem:
-            return replace(described, problem=problem)
+            return replace(described, problem=problem, refusal=refusal)
         return replace(described, works=True, served_models=names, kv_cache_tokens=await self._kv_cache_tokens(target))
 
     async def _described(self, target: Target, question: Question) -> ServerAnswer:
@@ -107,15 +108,16 @@ class Prober:
         length = said.get("max_model_len") if isinstance(said, dict) else None
         return ServerAnswer(healthy=True, max_model_len=length if isinstance(length, int) else None)
 
-    async def _real_request(self, target: Target, model: str, question: Question) -> str:
-        """Sends one request through the model: "" when it went well, else what went wrong."""
+    async def _real_request(self, target: Target, model: str, question: Question) -> tuple[str, Failure | None]:
+        """Sends one request through the model: "" when it went well, else what went wrong, and why if it tells."""
         for path, body in _requests(model, question):
             reply = await self.reach.ask(target, path, body, seconds=REQUEST_SECONDS)
             if reply.status == 200:
-                return ""
+                return "", None
             if not _is_not_for_this_model(reply):
-                return f"a test request to {path} {_what_went_wrong(reply)}"
-        return ""  # none of the routes exists (speech to text, say): there is nothing that we could send
+                why = look_at_answer(reply.status, reply.body.decode(errors="replace"))
+                return f"a test request to {path} {_what_went_wrong(reply)}", why
+        return "", None  # none of the routes exists (speech to text, say): there is nothing that we could send
 
     async def _kv_cache_tokens(self, target: Target) -> int | None:
         found = _KV_TOKENS.search((await self.reach.ask(target, "/metrics")).body)
