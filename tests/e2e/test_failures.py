@@ -135,6 +135,15 @@ def test_an_engine_killed_in_service_is_said_although_the_server_ends_with_code_
     namespace.await_ready(seconds=240)
 
 
+def test_a_server_without_its_tokenizer_is_healthy_and_not_ready(namespace: Namespace) -> None:
+    namespace.apply_real(model="vllm-operator/no-tokenizer")
+
+    failure = await_failure(namespace, "TokenizerMissing", 240)
+
+    assert "tokenizer" in failure["remedy"]
+    assert namespace.condition("Ready")["status"] == "False"
+
+
 def test_custom_code_is_refused_before_anything_is_pulled(namespace: Namespace) -> None:
     namespace.apply_fake(model="vllm-operator/custom-code")
 

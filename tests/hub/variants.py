@@ -58,6 +58,13 @@ def missing_shard(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def no_tokenizer(folder: Path) -> None:
+    """Only weights and config: vLLM starts, looks healthy, and refuses every request."""
+    for path in folder.iterdir():
+        if path.name not in {"config.json", "model.safetensors"}:
+            path.unlink()
+
+
 def wide_kv_cache(folder: Path) -> None:
     """A config whose KV cache no single GPU holds at its full length: 80 layers, 64 heads of 128, a million tokens."""
     wide = {
@@ -76,7 +83,7 @@ def lora_rank_16(folder: Path) -> None:
     size, layers = config["hidden_size"], config["num_hidden_layers"]
     for path in folder.iterdir():
         path.unlink()
-    shapes = {}
+    shapes: dict[str, tuple[int, int]] = {}
     for layer in range(layers):
         stem = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
         shapes |= {f"{stem}.lora_A.weight": (16, size), f"{stem}.lora_B.weight": (size, 16)}
@@ -100,6 +107,7 @@ VARIANTS: dict[str, Callable[[Path], None]] = {
     "unsupported-architecture": unsupported_architecture,
     "corrupt-weights": corrupt_weights,
     "missing-shard": missing_shard,
+    "no-tokenizer": no_tokenizer,
     "wide-kv-cache": wide_kv_cache,
     "lora-rank-16": lora_rank_16,
 }
