@@ -1,71 +1,14 @@
-"""What goes wrong with the real vLLM on the real node, from `kubectl apply` to the sentence in status."""
+"""What else goes wrong on the real node, and the end of a server that fails for good."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from tests.e2e.world import Namespace, await_that
+from tests.e2e.world import GO_ON, Namespace, await_failure, await_that
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
-GO_ON = {"vllm-operator.dev/ignore-fit": "true"}  # the fit would say most of this before; here vLLM itself is to say it
-LORA = "vllm-operator/lora-rank-16"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One provoked failure: what is asked for, the reason, and words that the message or the remedy must hold."""
-
-    name: str
-    reason: str
-    says: str
-    spec: dict[str, Any] = field(default_factory=dict)
-
-
-CRASHES = [
-    Case("max-len-over-config", "MaxModelLenTooLong", "2048", {"maxModelLen": 100000}),
-    Case(
-        "kv-cache-too-small",
-        "KVCacheTooSmall",
-        "maxModelLen",
-        {"maxModelLen": 2048, "kvCacheMemory": "256Ki", "env": []},
-    ),
-    Case("not-quantized", "QuantizationMismatch", "quantization", {"quantization": "awq"}),
-    Case("unknown-value", "InvalidArgument", "extraArgs", {"extraArgs": ["--tool-strict-level=nonsense"]}),
-    Case("heads", "TensorParallelInvalid", "tensorParallelSize", {"tensorParallelSize": 3}),
-    Case(
-        "unsupported-architecture", "UnsupportedArchitecture", "", {"model": "vllm-operator/unsupported-architecture"}
-    ),
-    Case("corrupt", "WeightsCorrupt", "", {"model": "vllm-operator/corrupt-weights"}),
-    Case("missing-shard", "WeightsMissing", "", {"model": "vllm-operator/missing-shard"}),
-    Case(
-        "lora-rank",
-        "AdapterRankTooHigh",
-        "maxLoRARank",
-        {"adapters": [{"name": "a", "source": LORA}], "maxLoRARank": 8},
-    ),
-]
-
-
-def await_failure(namespace: Namespace, reason: str, seconds: float) -> dict[str, Any]:
-    """`status.lastFailure` with that reason."""
-    look = lambda: dict(namespace.status().get("lastFailure", {}))  # noqa: E731
-    return await_that(look, lambda failure: failure.get("reason") == reason, seconds, f"lastFailure {reason}")
-
-
-@pytest.mark.parametrize("case", CRASHES, ids=lambda case: case.name)
-def test_a_crash_of_the_real_server_is_read_and_said(namespace: Namespace, case: Case) -> None:
-    namespace.apply_real(annotations=GO_ON, **case.spec)
-
-    failure = await_failure(namespace, case.reason, 240)
-
-    assert case.says in failure["message"] + failure["remedy"]
-    assert failure["remedy"]
-    assert failure["pod"]
-    ready = namespace.await_condition("Ready", "False", case.reason)
-    assert failure["message"][:40] in ready["message"]
 
 
 def test_a_server_that_the_kernel_kills_for_its_memory_is_said(namespace: Namespace) -> None:

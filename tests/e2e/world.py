@@ -22,6 +22,7 @@ API_VERSION = "vllm-operator.dev/v1alpha1"
 OPERATOR_USER = "system:serviceaccount:vllm-operator:vllm-operator"
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 TINY = "vllm-operator/tiny-chat"
+GO_ON = {"vllm-operator.dev/ignore-fit": "true"}  # the fit would say most of this before; here vLLM itself is to say it
 
 
 class NotSoon(AssertionError):
@@ -145,6 +146,12 @@ class Namespace:
         """Tells every fake server of the model to fail."""
         for pod in self.server_pods(name):
             fetch(f"http://{pod['status']['podIP']}:8000/_fault", {"kind": kind})
+
+
+def await_failure(namespace: Namespace, reason: str, seconds: float) -> Object:
+    """`status.lastFailure` with that reason."""
+    look = lambda: dict(namespace.status().get("lastFailure", {}))  # noqa: E731
+    return await_that(look, lambda failure: failure.get("reason") == reason, seconds, f"lastFailure {reason}")
 
 
 def fetch(url: str, body: object = None, method: str | None = None) -> Any:
