@@ -206,7 +206,9 @@ async def test_a_namespace_on_its_way_out_is_gone_and_not_a_quota() -> None:
 async def test_references_to_foreign_kinds_are_not_deleted_or_released() -> None:
     async with a_cluster() as (fake, cluster):
         with pytest.raises(OutOfBounds):
-            await writer_of(cluster).delete(Ref("v1", "Pod", "p"), "uid")
+            await writer_of(cluster).delete(Ref("v1", "Secret", "s"), "uid")
+        with pytest.raises(OutOfBounds):
+            await writer_of(cluster).release(Ref("v1", "Pod", "p"))
         with pytest.raises(OutOfBounds):
             await writer_of(cluster).release(Ref("v1", "Namespace", "team"))
 

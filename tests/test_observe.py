@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,6 +137,62 @@ async def test_the_log_of_a_starting_server_is_read_at_most_every_quarter_of_a_m
         logs = [path for _, path in op.fake.audit if "/log" in path]
 
     assert len(logs) <= 1
+
+
+HANGING = (Path(__file__).parent / "diagnose_logs" / "engine-failed-but-hangs.log").read_text()
+
+
+async def test_a_server_that_has_failed_and_does_not_end_hangs_after_half_a_minute() -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("ready")
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        pod = next(pod for pod in op.fake.all("Pod") if pod["metadata"]["name"].startswith("m-"))
+        op.fake.logs[(pod["metadata"]["name"], False)] = HANGING
+        explainer = op.doormen.reconciler._observer._explainer
+        begun, found = explainer._clock(), []
+        for seconds in (20.0, 40.0, 60.0):
+            explainer._clock = lambda at=begun + seconds: at
+            found.append((await seen(op)).pods[0])
+
+    assert [pod.hangs for pod in found] == [False, False, True]
+    assert found[2].failure is not None
+    assert found[2].failure.reason == "EngineDied"
+
+
+async def hang(op: Operator, log: str) -> str:
+    """A server that logs its end and does not end, looked at after a minute. Returns the pod's name."""
+    op.controllers.holds.add("ready")
+    op.fake.put(a_vllmmodel())
+    await op.settle()
+    name = next(pod["metadata"]["name"] for pod in op.fake.all("Pod") if pod["metadata"]["name"].startswith("m-"))
+    op.fake.logs[(name, False)] = (Path(__file__).parent / "diagnose_logs" / log).read_text()
+    explainer = op.doormen.reconciler._observer._explainer
+    begun = explainer._clock()
+    for seconds in (20.0, 60.0):
+        explainer._clock = lambda at=begun + seconds: at
+        op.doormen.reconciler.changed(Key("team", "m"))
+        await op.look()
+    return str(name)
+
+
+async def test_a_hanging_server_whose_cause_may_pass_is_deleted_and_made_anew() -> None:
+    async with an_operator() as op:
+        name = await hang(op, "core-killed-at-startup.log")
+        deleted = [path for verb, path in op.fake.audit if verb == "DELETE"]
+
+    assert len(deleted) == 1
+    assert f"/pods/{name}" in deleted[0]
+
+
+async def test_a_hanging_server_that_failed_for_good_is_stopped() -> None:
+    async with an_operator() as op:
+        await hang(op, "engine-failed-but-hangs.log")
+        replicas = op.fake.get("Deployment", "m")["spec"]["replicas"]
+        conditions = {c["type"]: c["status"] for c in op.fake.get("VLLMModel", "m")["status"]["conditions"]}
+
+    assert replicas == 0
+    assert conditions["Stalled"] == "True"
 
 
 async def test_a_server_that_has_not_started_is_not_asked() -> None:

@@ -44,6 +44,7 @@ _PLURALS: Mapping[tuple[str, str], str] = {
 }
 _CLUSTER_SCOPED = frozenset({NODES, STORAGE_CLASSES})
 WRITABLE = frozenset({DEPLOYMENTS, JOBS, SERVICES, CONFIG_MAPS, CLAIMS})
+DELETABLE = WRITABLE | {PODS}  # a server that hangs is ended; its Deployment makes another
 
 
 def path_of(kind: tuple[str, str], namespace: str | None = None, name: str | None = None, sub: str = "") -> str:

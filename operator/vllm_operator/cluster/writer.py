@@ -15,6 +15,7 @@ from vllm_operator.api import API_VERSION, KIND
 from vllm_operator.cluster.connection import APPLY, MERGE, Connection, Request
 from vllm_operator.cluster.errors import Conflict, Gone, OutOfBounds
 from vllm_operator.cluster.kinds import (
+    DELETABLE,
     MODELS,
     WRITABLE,
     Json,
@@ -108,7 +109,7 @@ class Writer:
             "preconditions": preconditions,
         }
         try:
-            await self._connection.call(Request("DELETE", self._path(ref), body=body))
+            await self._connection.call(Request("DELETE", self._path(ref, DELETABLE), body=body))
         except Gone:
             return
 
@@ -130,8 +131,8 @@ class Writer:
         body = {"metadata": {"resourceVersion": metadata["resourceVersion"], "ownerReferences": others}}
         await self._patch(self._path(ref), body)
 
-    def _path(self, ref: Ref) -> str:
-        if kind_of(ref) not in WRITABLE:
+    def _path(self, ref: Ref, kinds: frozenset[tuple[str, str]] = WRITABLE) -> str:
+        if kind_of(ref) not in kinds:
             raise OutOfBounds(f"{ref.kind} {ref.name} is of a kind that the operator never writes")
         return path_of(kind_of(ref), self._owner.namespace, ref.name)
 

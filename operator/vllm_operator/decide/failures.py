@@ -8,6 +8,7 @@ from typing import Final
 from vllm_operator.api import LastFailure
 from vllm_operator.decide.finding import Finding, because
 from vllm_operator.decide.situation import Situation, works
+from vllm_operator.decide.types import Ref
 from vllm_operator.diagnose import Failure, Reason, failure
 
 # The container never ran, so stopping it frees nothing that waiting does not: Kubernetes goes on trying.
@@ -43,7 +44,17 @@ def stops(here: Situation, failure: Failure | None) -> bool:
         return False
     if any(pod.ready for pod in here.pods):
         return False  # scaling to zero would take them, too
-    return any(pod.restarts >= policy.tries for pod in here.pods_of_now if pod.name == failure.pod)
+    # One that hangs never restarts, so its first start is as good as its last.
+    return any(pod.hangs or pod.restarts >= policy.tries for pod in here.pods_of_now if pod.name == failure.pod)
+
+
+def hanging(here: Situation) -> tuple[Ref, ...]:
+    """Pods whose engine failed for a cause that may pass, and whose server does not end: each is deleted, and made anew."""
+    return tuple(
+        Ref("v1", "Pod", pod.name)
+        for pod in here.pods_of_now
+        if pod.hangs and not pod.terminating and pod.failure is not None and pod.failure.retry
+    )
 
 
 def was_stopped_for(here: Situation, failure: Failure | None) -> tuple[str, str]:

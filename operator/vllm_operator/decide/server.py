@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from vllm_operator.decide.annotations import REFRESH
-from vllm_operator.decide.failures import because_of_pods, stops, was_stopped_for
+from vllm_operator.decide.failures import because_of_pods, hanging, stops, was_stopped_for
 from vllm_operator.decide.finding import Finding, Outcome, because, outcome_of
 from vllm_operator.decide.manifests import Pending, pending
 from vllm_operator.decide.reasons import StateReason
@@ -30,7 +30,9 @@ def serve(here: Situation) -> Finding:
     todo = pending(here, here.server, stop)
     edited = here.deployed and _touches_pods(todo)
     found = _state(here, survey(here), failure, stop, edited)
-    return replace(found, apply=tuple(item.manifest for item in todo), events=_events(here, todo, stop, failure))
+    manifests = tuple(item.manifest for item in todo)
+    ended = () if stop else hanging(here)
+    return replace(found, apply=manifests, delete=ended, events=_events(here, todo, stop, failure))
 
 
 def _is_to_stand(here: Situation, failure: Failure | None) -> bool:

@@ -99,6 +99,7 @@ class PodSeen:
     started: bool = False  # the startup probe has passed
     answer: ServerAnswer | None = None  # None: not asked (not running)
     failure: Failure | None = None
+    hangs: bool = False  # it has logged a fatal error while starting, and for half a minute did not end
 
 
 @dataclass(frozen=True, slots=True)

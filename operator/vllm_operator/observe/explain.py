@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 
 from vllm_operator.cluster import ApiError, Cluster
 from vllm_operator.cluster.kinds import Json
-from vllm_operator.diagnose import Failure, Reason, look_at_pod
+from vllm_operator.diagnose import Failure, Reason, fatal_while_starting, look_at_pod
 from vllm_operator.observe.reading import age_seconds, condition_is_true, is_deleting, metadata_of
 
 PROVISIONING_SECONDS = 60.0  # clouds make a volume in some ten seconds
+HANG_SECONDS = 30.0  # a server that ends by itself does so within seconds of its fatal line
 MODIFIED = "the object has been modified"  # two writers met, and Kubernetes tries again at once: no news
 AGAIN_SECONDS = (
     13.0  # a starting server's log is read this often: an engine can fail for good and not end; less than three looks
@@ -24,6 +25,7 @@ class _Explained:
     version: str
     at: float
     failure: Failure | None
+    fatal_since: float | None = None  # it runs, and its log holds a fatal error, since then
 
 
 def _now() -> datetime:
@@ -46,6 +48,12 @@ class Explainer:
         for uid in uids:
             self._known.pop(uid, None)
 
+    def hangs(self, pod: Json) -> bool:
+        """True when the pod logged a fatal error while it started, and has not ended for half a minute."""
+        known = self._known.get(str(metadata_of(pod).get("uid")))
+        since = known.fatal_since if known is not None else None
+        return since is not None and self._clock() - since >= HANG_SECONDS
+
     async def explain(self, pod: Json, siblings: Sequence[Json] = ()) -> Failure | None:
         """Why the pod fails; None while it works or waits as pods do. Raises ApiError only when the server is busy."""
         if is_deleting(pod) or condition_is_true(pod, "Ready"):
@@ -55,19 +63,24 @@ class Explainer:
         known = self._known.get(uid)
         if known is not None and known.version == version and at - known.at < AGAIN_SECONDS:
             return known.failure
-        failure = await self._look(pod, siblings)
+        failure, is_fatal = await self._look(pod, siblings)
         if failure is not None and MODIFIED in f"{failure.message} {failure.excerpt}":
             failure = None
         if failure is not None and failure.reason is Reason.VolumePending:
             # That a volume is not there yet is no news before its provisioner has had its time.
             failure = failure if age_seconds(pod, self._now()) > PROVISIONING_SECONDS else None
-        self._known[uid] = _Explained(version, at, failure)
+        before = known.fatal_since if known is not None else None
+        self._known[uid] = _Explained(
+            version, at, failure, (before if before is not None else at) if is_fatal else None
+        )
         return failure
 
-    async def _look(self, pod: Json, siblings: Sequence[Json]) -> Failure | None:
+    async def _look(self, pod: Json, siblings: Sequence[Json]) -> tuple[Failure | None, bool]:
+        """Why it fails, and whether its present run has failed for good and goes on all the same."""
         statuses = _statuses(pod)
         events = await self._events(pod) if _calls_for_events(pod, statuses) else []
         log = previous = None
+        is_fatal = False
         status = next((status for status in statuses if _has_run(status)), None)
         if status is not None:
             state = status.get("state") or {}
@@ -75,7 +88,8 @@ class Explainer:
                 log = await self._log(pod, status, previous=False)
             if "running" not in state and (status.get("lastState") or {}).get("terminated"):
                 previous = await self._log(pod, status, previous=True)
-        return look_at_pod(pod, events, log, previous, self._now(), siblings=siblings)
+            is_fatal = "running" in state and bool(log) and fatal_while_starting(log or "") is not None
+        return look_at_pod(pod, events, log, previous, self._now(), siblings=siblings), is_fatal
 
     async def _events(self, pod: Json) -> list[Json]:
         metadata = metadata_of(pod)

@@ -105,7 +105,8 @@ class Observer:
         )
         uids = frozenset(str(metadata_of(pod).get("uid")) for pod in pods)
         self._forget_pods(before, uids)
-        return Look(seen, {**stale, **names.versions()}, asked, uids, _followed(here), planned, tidy_since)
+        ours = {Ref(*PODS, str(metadata_of(pod)["name"])): (str(metadata_of(pod)["uid"]), "") for pod in pods}
+        return Look(seen, {**ours, **stale, **names.versions()}, asked, uids, _followed(here), planned, tidy_since)
 
     async def is_unchanged(self, before: Look) -> bool:
         """Asks the servers again, and nobody else: True when all of them say what they said before."""

@@ -86,7 +86,8 @@ async def _look_at(
     failure = await explainer.explain(pod, others)
     if asked is not None and failure is None:
         failure = asked.answer.refusal
-    return replace(seen, answer=asked.answer if asked else None, failure=failure), asked
+    hangs = not seen.started and explainer.hangs(pod)
+    return replace(seen, answer=asked.answer if asked else None, failure=failure, hangs=hangs), asked
 
 
 def _pod_seen(pod: Json) -> PodSeen:
