@@ -105,6 +105,29 @@ async def test_a_failed_job_says_what_its_pod_said() -> None:
     assert (found.failure.reason, found.failure.message) == ("GatedRepo", "Gated.")
 
 
+@pytest.mark.parametrize(("times", "reason"), [(1, None), (20, "PodRejected")])
+async def test_the_service_account_of_a_new_namespace_is_awaited(times: int, reason: str | None) -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("inspect")
+        op.fake.put(a_vllmmodel())
+        await op.look()
+        job = op.fake.all("Job")[0]
+        op.fake.remove("Pod", f"{job['metadata']['name']}-pod")
+        op.fake.edit("Job", job["metadata"]["name"], {"status": {"active": 0}})
+        missing = (
+            'pods "x" is forbidden: error looking up service account team/default: serviceaccount "default" not found'
+        )
+        op.fake.put({
+            "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "team"},
+            "involvedObject": {"uid": job["metadata"]["uid"], "kind": "Job", "name": job["metadata"]["name"]},
+            "type": "Warning", "reason": "FailedCreate", "lastTimestamp": "2026-11-21T10:00:00Z", "count": times,
+            "message": f"Error creating: {missing}",
+        })  # fmt: skip
+        found = (await seen(op)).inspect
+
+    assert (found.failure.reason if found.failure else None) == reason
+
+
 async def test_a_job_that_a_quota_keeps_from_starting_is_explained_by_its_events() -> None:
     async with an_operator() as op:
         op.controllers.holds.add("inspect")

@@ -24,6 +24,8 @@ from vllm_operator.plan.labels import MADE_WITH_ANNOTATION
 from vllm_operator.probe import Reach, Target
 
 JOB_NAME = "batch.kubernetes.io/job-name"
+# A namespace is there a moment before its default service account: the Job tries again at once.
+ACCOUNT_TO_COME = "error looking up service account"
 
 
 class JobLooker:
@@ -75,7 +77,7 @@ class JobLooker:
         if state is JobState.RUNNING and not count(job, "status", "active"):
             metadata = metadata_of(job)
             events = await self._cluster.events(str(metadata["namespace"]), str(metadata["uid"]))
-        return look_at_job(job, events)
+        return look_at_job(job, [event for event in events if not _is_of_a_new_namespace(event)])
 
     async def _progress(self, plan: JobPlan, pods: list[Json]) -> Progress | None:
         pod = newest([pod for pod in pods if "running" in (container_state(pod).get("state") or {})])
@@ -85,6 +87,10 @@ class JobLooker:
         target = Target(plan.namespace, str(metadata_of(pod)["name"]), address, plan.progress_port)
         said = (await self._reach.ask(target, "/progress")).json()
         return _progress_of(said)
+
+
+def _is_of_a_new_namespace(event: Json) -> bool:
+    return ACCOUNT_TO_COME in str(event.get("message")) and count(event, "count") <= 3
 
 
 def _state(job: Json) -> JobState:
