@@ -192,3 +192,15 @@ def test_gpt_oss_as_published_takes_little_more_than_its_files() -> None:
     verdict = judge(config, None, Arguments(), accelerators()["nvidia-h100-80gb"])
 
     assert verdict.weights_bytes == pytest.approx(13.76e9, rel=0.03)
+
+
+def test_two_ranks_on_a_cpu_are_no_misfit_for_they_work_where_they_are_bound():
+    config = {
+        "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 896, "num_hidden_layers": 24,
+        "num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 151936, "intermediate_size": 4864,
+        "max_position_embeddings": 32768, "tie_word_embeddings": True, "torch_dtype": "bfloat16",
+    }  # fmt: skip
+
+    verdict = judge(config, None, Arguments(tensor_parallel_size=2), accelerators()["cpu"])
+
+    assert verdict.fits is None

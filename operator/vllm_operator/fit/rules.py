@@ -70,7 +70,8 @@ def parallel_problem(
     """Parallel sizes that vLLM refuses for this model."""
     tensor, stages = arguments.tensor_parallel_size, arguments.pipeline_parallel_size
     broken = ""
-    if tensor * stages > 1 and not accelerator.peers:
+    # On a CPU each rank wants NUMA nodes of its own, or VLLM_CPU_OMP_THREADS_BIND: nothing that is known beforehand.
+    if tensor * stages > 1 and not accelerator.peers and accelerator.vendor != "cpu":
         broken = f"{accelerator.name} cannot share a model with another one"
         return Problem("TensorParallelInvalid", broken, ({"tensor_parallel_size": 1, "pipeline_parallel_size": 1},))
     if tensor > 1:
