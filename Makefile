@@ -8,7 +8,7 @@ export CLUSTER
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test check bench crds golden docs flags cluster clean-cache
+.PHONY: help demo demo-down test check bench crds golden corpus docs flags cluster clean-cache
 
 help:  ## this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ crds: .venv/installed  ## write crds/ and the chart's copy from the types
 
 golden: .venv/installed  ## write tests/golden/ anew (read the diff)
 	@UPDATE_GOLDEN=1 $(PY) -m pytest -q tests/test_render.py
+
+corpus: .venv/installed  ## keep what this release accepts, for the next ones (RELEASE=v0.2)
+	@$(PY) -m tests.corpus $(RELEASE)
 
 docs: .venv/installed  ## write the generated pages anew
 	@$(PY) -m vllm_operator.diagnose.page > docs/troubleshooting.md

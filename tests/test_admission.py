@@ -17,6 +17,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from tests.admission_cases import GOOD, Bad, bad_cases, body, example_bodies
+from tests.corpus import body_of, kept
 from vllm_operator.api import GROUP, PLURAL, VERSION
 from vllm_operator.crd import crd
 
@@ -108,6 +109,11 @@ def test_a_good_value_is_taken(api: client.CustomObjectsApi, name: str) -> None:
 @pytest.mark.parametrize("name", sorted(example_bodies()))
 def test_each_example_is_taken(api: client.CustomObjectsApi, name: str) -> None:
     assert why_refused(api, example_bodies()[name]) == ""
+
+
+@pytest.mark.parametrize("name", sorted(kept()))
+def test_what_an_earlier_release_accepted_is_still_taken(api: client.CustomObjectsApi, name: str) -> None:
+    assert why_refused(api, body_of(kept()[name])) == ""
 
 
 def test_an_unknown_field_is_refused_by_name(api: client.CustomObjectsApi) -> None:
