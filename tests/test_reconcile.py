@@ -6,6 +6,8 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from tests.wire.controllers import ANSWER
 from tests.wire.fixtures import a_vllmmodel
 from tests.wire.operator import an_operator
@@ -118,7 +120,10 @@ async def test_a_refresh_runs_a_failed_job_again() -> None:
         assert op.condition("Ready") == ("True", "Serving")
 
 
-async def test_a_crash_is_explained_from_the_log_of_the_run_before() -> None:
+@pytest.mark.parametrize(
+    "state", [{"waiting": {"reason": "CrashLoopBackOff"}}, {"running": {}}], ids=["waits", "runs again"]
+)
+async def test_a_crash_is_explained_from_the_log_of_the_run_before(state: dict[str, Any]) -> None:
     log = "INFO vLLM API server version 0.32.0\nValueError: To serve at least one request with the models's max seq len (131072), (16.00 GiB KV cache is needed, which is larger than the available KV cache memory (2.40 GiB). Based on the available memory, the estimated maximum model length is 19648. Try increasing `gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine.\n"
     async with an_operator() as op:
         op.controllers.holds.add("ready")
@@ -126,9 +131,10 @@ async def test_a_crash_is_explained_from_the_log_of_the_run_before() -> None:
         await op.settle()
         pod = next(pod["metadata"]["name"] for pod in op.fake.all("Pod") if pod["metadata"]["name"].startswith("m-"))
         op.fake.logs[pod, True] = log
+        op.fake.logs[pod, False] = "INFO vLLM API server version 0.32.0\n"
         ended = {"terminated": {"exitCode": 1, "reason": "Error"}}
         status = {"name": "vllm", "ready": False, "started": False, "restartCount": 1, "lastState": ended,
-                  "state": {"waiting": {"reason": "CrashLoopBackOff"}}}  # fmt: skip
+                  "state": state}  # fmt: skip
         op.fake.edit("Pod", pod, {"status": {"containerStatuses": [status]}})
         await op.look()
 

@@ -86,7 +86,8 @@ class Explainer:
             state = status.get("state") or {}
             if "running" in state or "terminated" in state:
                 log = await self._log(pod, status, previous=False)
-            if "running" not in state and (status.get("lastState") or {}).get("terminated"):
+            # Also of one that runs again: what ended the run before is only in that run's log.
+            if (status.get("lastState") or {}).get("terminated"):
                 previous = await self._log(pod, status, previous=True)
             is_fatal = "running" in state and bool(log) and fatal_while_starting(log or "") is not None
         return look_at_pod(pod, events, log, previous, self._now(), siblings=siblings), is_fatal
