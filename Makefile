@@ -43,8 +43,9 @@ corpus: .venv/installed  ## keep what this release accepts, for the next ones (R
 docs: .venv/installed  ## write the generated pages anew
 	@$(PY) -m vllm_operator.diagnose.page > docs/troubleshooting.md
 
-flags: .venv/installed  ## write the file of known flags from the installed vLLM
-	@$(PY) -m tests.flags
+flags: .venv/installed  ## write the file of known flags of the installed vLLM anew (read the diff)
+	@"$$($(PY) -m tests.cluster vllm-python)" operator/vllm_operator/plan/flags/generate.py > .flags.json
+	@mv .flags.json operator/vllm_operator/plan/flags/0.32.json
 
 clean-cache:  ## remove the caches too (binaries, images, vLLM): the next run is as on a fresh machine
 	@if [ -x $(PY) ]; then $(PY) -m tests.cluster down; fi
