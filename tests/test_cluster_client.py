@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 
 from tests.wire.apiserver import Kubernetes
-from tests.wire.fixtures import a_cluster, a_vllmmodel
+from tests.wire.fixtures import a_cluster, a_job, a_vllmmodel
 from vllm_operator.cluster import (
     ApiError,
     Busy,
@@ -24,15 +24,6 @@ from vllm_operator.cluster.kinds import JOBS
 from vllm_operator.decide.types import Ref
 
 JOB = Ref("batch/v1", "Job", "pull-x")
-
-
-def a_job(name: str = "pull-x", **metadata: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name, "namespace": "team", **metadata},
-        "spec": {"backoffLimit": 4},
-    }
 
 
 def a_config_map(name: str, **metadata: Any) -> dict[str, Any]:

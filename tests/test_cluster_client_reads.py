@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
-from tests.wire.fixtures import a_cluster, a_vllmmodel
+from tests.wire.fixtures import a_cluster, a_job, a_vllmmodel
 from vllm_operator.cluster import (
     Busy,
     Cluster,
@@ -19,15 +18,6 @@ from vllm_operator.cluster.reader import LOG_TAIL_BYTES, PAGE
 from vllm_operator.decide.types import Ref
 
 JOB = Ref("batch/v1", "Job", "pull-x")
-
-
-def a_job(name: str = "pull-x", **metadata: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": name, "namespace": "team", **metadata},
-        "spec": {"backoffLimit": 4},
-    }
 
 
 async def test_a_long_list_is_read_page_by_page_and_names_its_kind() -> None:

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fit_ground_truth import rows
-from vllm_operator.fit import Arguments, accelerators
 from vllm_operator.fit.files import UnreadableModel, read_model
-from vllm_operator.fit.table import report
 
 LLAMA = dict(next(row.config for row in rows() if row.name == "llama-3.1-8b"))
 
@@ -84,25 +82,3 @@ def test_a_missing_or_broken_config_names_the_file(tmp_path: Path, content: str 
 
     with pytest.raises(UnreadableModel, match=r"config\.json"):
         read_model(tmp_path)
-
-
-def test_the_table_has_a_line_for_each_profile_and_says_why_not() -> None:
-    known = accelerators()
-    text = report(Arguments(), LLAMA, None, [known["nvidia-l4"], known["nvidia-h200"], known["cpu"]])
-    lines = text.splitlines()
-
-    assert lines[0].split()[:2] == ["ACCELERATOR", "FITS"]
-    assert [line.split()[:2] for line in lines[1:4]] == [
-        ["nvidia-l4", "no"],
-        ["nvidia-h200", "yes"],
-        ["cpu", "unknown"],
-    ]
-    assert any(line.startswith("nvidia-l4: maxModelLen 131072 needs 16.0 GiB") for line in lines)
-
-
-def test_the_json_is_a_list_in_the_order_given() -> None:
-    known = accelerators()
-    data = json.loads(report(Arguments(), LLAMA, None, [known["nvidia-h200"], known["nvidia-l4"]], "json"))
-
-    assert [(entry["accelerator"], entry["fits"]) for entry in data] == [("nvidia-h200", True), ("nvidia-l4", False)]
-    assert data[1]["smallestTensorParallelSize"] == 2

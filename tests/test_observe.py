@@ -13,7 +13,7 @@ from tests.wire.controllers import ANSWER
 from tests.wire.fixtures import a_vllmmodel
 from tests.wire.operator import Operator, an_operator
 from vllm_operator.api import VLLMModel
-from vllm_operator.decide.types import JobState, Seen
+from vllm_operator.decide.types import JobSeen, JobState, Seen
 from vllm_operator.observe import Look
 from vllm_operator.plan import plan_model
 from vllm_operator.queue import Key
@@ -105,44 +105,35 @@ async def test_a_failed_job_says_what_its_pod_said() -> None:
     assert (found.failure.reason, found.failure.message) == ("GatedRepo", "Gated.")
 
 
+async def a_job_that_makes_no_pod(op: Operator, message: str, times: int = 1) -> JobSeen:
+    """An inspection whose pod the API server refuses with that message, so many times."""
+    op.controllers.holds.add("inspect")
+    op.fake.put(a_vllmmodel())
+    await op.look()
+    job = op.fake.all("Job")[0]
+    op.fake.remove("Pod", f"{job['metadata']['name']}-pod")
+    op.fake.edit("Job", job["metadata"]["name"], {"status": {"active": 0}})
+    op.fake.put({
+        "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "team"},
+        "involvedObject": {"uid": job["metadata"]["uid"], "kind": "Job", "name": job["metadata"]["name"]},
+        "type": "Warning", "reason": "FailedCreate", "lastTimestamp": "2026-11-21T10:00:00Z", "count": times,
+        "message": f'Error creating: pods "x" is forbidden: {message}',
+    })  # fmt: skip
+    return (await seen(op)).inspect
+
+
 @pytest.mark.parametrize(("times", "reason"), [(1, None), (20, "PodRejected")])
 async def test_the_service_account_of_a_new_namespace_is_awaited(times: int, reason: str | None) -> None:
+    missing = 'error looking up service account team/default: serviceaccount "default" not found'
     async with an_operator() as op:
-        op.controllers.holds.add("inspect")
-        op.fake.put(a_vllmmodel())
-        await op.look()
-        job = op.fake.all("Job")[0]
-        op.fake.remove("Pod", f"{job['metadata']['name']}-pod")
-        op.fake.edit("Job", job["metadata"]["name"], {"status": {"active": 0}})
-        missing = (
-            'pods "x" is forbidden: error looking up service account team/default: serviceaccount "default" not found'
-        )
-        op.fake.put({
-            "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "team"},
-            "involvedObject": {"uid": job["metadata"]["uid"], "kind": "Job", "name": job["metadata"]["name"]},
-            "type": "Warning", "reason": "FailedCreate", "lastTimestamp": "2026-11-21T10:00:00Z", "count": times,
-            "message": f"Error creating: {missing}",
-        })  # fmt: skip
-        found = (await seen(op)).inspect
+        found = await a_job_that_makes_no_pod(op, missing, times)
 
     assert (found.failure.reason if found.failure else None) == reason
 
 
 async def test_a_job_that_a_quota_keeps_from_starting_is_explained_by_its_events() -> None:
     async with an_operator() as op:
-        op.controllers.holds.add("inspect")
-        op.fake.put(a_vllmmodel())
-        await op.look()
-        job = op.fake.all("Job")[0]
-        op.fake.remove("Pod", f"{job['metadata']['name']}-pod")
-        op.fake.edit("Job", job["metadata"]["name"], {"status": {"active": 0}})
-        op.fake.put({
-            "apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "team"},
-            "involvedObject": {"uid": job["metadata"]["uid"], "kind": "Job", "name": job["metadata"]["name"]},
-            "type": "Warning", "reason": "FailedCreate", "lastTimestamp": "2026-11-21T10:00:00Z",
-            "message": 'Error creating: pods "x" is forbidden: exceeded quota: small, requested: pods=1, limited: pods=0',
-        })  # fmt: skip
-        found = (await seen(op)).inspect
+        found = await a_job_that_makes_no_pod(op, "exceeded quota: small, requested: pods=1, limited: pods=0")
 
     assert found.failure is not None
     assert found.failure.reason == "QuotaExceeded"

@@ -23,6 +23,16 @@ async def a_cluster() -> AsyncIterator[tuple[Kubernetes, Cluster]]:
             yield fake, Cluster(connection)
 
 
+def a_job(name: str = "pull-x", **metadata: Any) -> dict[str, Any]:
+    """A Job of the weights program, as small as can be."""
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": "team", **metadata},
+        "spec": {"backoffLimit": 4},
+    }
+
+
 def a_vllmmodel(name: str = "m", **spec: Any) -> dict[str, Any]:
     """A VLLMModel as a user writes it."""
     return {
