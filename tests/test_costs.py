@@ -109,7 +109,7 @@ async def test_a_server_that_loads_for_long_is_looked_at_and_nothing_is_written(
             await op.look()
         loading = cost(op)
 
-        assert loading["reads"] <= 10 * 8
+        assert loading["reads"] <= 9  # at most its log, and once in a minute everything
         assert loading["writes"] == loading["events"] == 0
 
 

@@ -17,7 +17,6 @@ from vllm_operator.carry_out import CarryingOut
 from vllm_operator.cluster import Cluster, Forbidden, Owner, Refused, Writer
 from vllm_operator.decide.deciding import decide, refuse
 from vllm_operator.decide.finding import Fact
-from vllm_operator.decide.types import Decision
 from vllm_operator.events import Recorder
 from vllm_operator.interest import Interests
 from vllm_operator.metrics import Metrics
@@ -28,16 +27,15 @@ from vllm_operator.settings import Settings
 
 log = logging.getLogger(__name__)
 
-FULL_LOOK_SECONDS = 600.0  # a model at rest is looked at in full this often, whatever the watch told
 JITTER = 0.1  # of every deadline, so that a thousand models do not ask their servers in the same second
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """How a model was left: nothing was to be written, and it is asked again after so many seconds."""
+    """How a model was left: nothing was to be written, its servers are asked again after so many seconds."""
 
     look: Look
-    at: float
+    until: float  # then everything is looked at again, whatever the watch told
     again_after: float
 
 
@@ -120,7 +118,7 @@ class Reconciler:
     async def _is_at_rest(self, memory: Memory) -> bool:
         """Nothing happened since the last look, and every server says what it said then. Costs no API request."""
         rest = memory.rest
-        if rest is None or self._clock() - rest.at >= FULL_LOOK_SECONDS:
+        if rest is None or self._clock() >= rest.until:
             return False
         # An event may come while the servers are asked: it takes `rest` away, and that counts.
         return await self._observer.is_unchanged(rest.look) and memory.rest is rest
@@ -156,8 +154,8 @@ class Reconciler:
         memory.refused = False
         _log_transition(key, model.status, decision.status)
         self._metrics.model(key, decision.status)
-        if _is_settled(decision) and memory.events == events and decision.look_again_after is not None:
-            memory.rest = Rest(look, self._clock(), decision.look_again_after)
+        if decision.rests_for is not None and decision.look_again_after is not None and memory.events == events:
+            memory.rest = Rest(look, self._clock() + decision.rests_for, decision.look_again_after)
         return decision.look_again_after
 
     async def _refuse(self, body: Mapping[str, Any], error: ValidationError, memory: Memory) -> None:
@@ -191,15 +189,6 @@ def _log_transition(key: Key, before: Status, after: Status) -> None:
     old, new = before.condition(ConditionType.READY), after.condition(ConditionType.READY)
     if new is not None and (old is None or (old.status, old.reason) != (new.status, new.reason)):
         log.info("%s: Ready is %s, %s: %s", key, new.status, new.reason, new.message)
-
-
-def _is_settled(decision: Decision) -> bool:
-    """Ready, and nothing but perhaps the status was written: until something happens only the servers can change."""
-    ready = decision.status.condition(ConditionType.READY)
-    writes = (
-        decision.create, decision.own, decision.annotate, decision.apply, decision.delete, decision.release,
-    )  # fmt: skip
-    return ready is not None and ready.status == "True" and not any(writes)
 
 
 def _version_of(body: Mapping[str, Any]) -> str:

@@ -7,13 +7,14 @@ the servers show. No client, no clock, no old-and-new: the same look gives the s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from vllm_operator.api import Status, VLLMModel
+from vllm_operator.api import ConditionType, Status, VLLMModel
 from vllm_operator.decide.cleaning import clean
 from vllm_operator.decide.conditions import conditions
-from vllm_operator.decide.finding import Fact, Finding
+from vllm_operator.decide.finding import Fact, Finding, Outcome
 from vllm_operator.decide.fit import fit
 from vllm_operator.decide.manifests import scaled
 from vllm_operator.decide.refusals import conflicts, missing, refused, refused_later
@@ -25,6 +26,8 @@ from vllm_operator.decide.types import Decision, Manifest, Ref, Seen
 from vllm_operator.decide.weights import inspection, pull
 from vllm_operator.plan import Plan
 
+READY_RESTS: Final = 600.0  # seconds; a model at rest is looked at in full this often, whatever the watch told
+STARTING_RESTS: Final = 60.0  # seconds; what a loading server says is in its log, and its pod's changes are events
 CASES: Final[tuple[Callable[[Situation], Finding], ...]] = (
     refused,
     conflicts,
@@ -49,7 +52,7 @@ def decide(model: VLLMModel, plan: Plan, seen: Seen, now: datetime) -> Decision:
     annotate: dict[Ref, Mapping[str, str]] = {}
     for finding in findings:
         annotate |= finding.annotate
-    return Decision(
+    decision = Decision(
         status=status,
         create=tuple(item for finding in findings for item in finding.create),
         own=tuple(ref for finding in findings for ref in finding.own),
@@ -62,6 +65,7 @@ def decide(model: VLLMModel, plan: Plan, seen: Seen, now: datetime) -> Decision:
         look_again_after=_soonest(here, findings),
         decided_at=now,
     )
+    return replace(decision, rests_for=_rests_for(decision, findings))
 
 
 def refuse(before: Status, generation: int, facts: tuple[Fact, ...], now: datetime) -> Status:
@@ -85,6 +89,21 @@ def _applied(here: Situation, findings: tuple[Finding, ...]) -> tuple[Manifest, 
         return manifests
     fewer = scaled(here)
     return (*manifests, fewer) if fewer is not None else manifests
+
+
+def _rests_for(decision: Decision, findings: tuple[Finding, ...]) -> float | None:
+    """Seconds for which nobody but the servers need be asked; None where the next look is to see everything."""
+    writes = (
+        decision.create, decision.own, decision.annotate, decision.apply, decision.delete, decision.release, decision.disown,
+    )  # fmt: skip
+    if any(writes) or decision.look_again_after is None:
+        return None
+    ready = decision.status.condition(ConditionType.READY)
+    if ready is not None and ready.status == "True":
+        return READY_RESTS
+    *others, last = findings
+    comes_up = len(findings) == len(CASES) and last.outcome is Outcome.UNDERWAY
+    return STARTING_RESTS if comes_up and all(found.look_again_after is None for found in others) else None
 
 
 def _soonest(here: Situation, findings: tuple[Finding, ...]) -> float | None:

@@ -174,4 +174,6 @@ class Decision:
     disown: tuple[Ref, ...] = ()  # shared objects that outlive their models: our ownerReference goes, the object stays
     events: tuple[Event, ...] = ()
     look_again_after: float | None = None  # seconds
+    # Nothing is to be written, and until then (seconds) only events and what the servers say can change anything.
+    rests_for: float | None = None
     decided_at: datetime | None = None

@@ -24,7 +24,7 @@ from vllm_operator.observe.jobs import JobLooker
 from vllm_operator.observe.leftovers import Leftovers
 from vllm_operator.observe.nodes import are_needed, nodes_seen
 from vllm_operator.observe.reading import age_seconds, is_deleting, is_owned, metadata_of
-from vllm_operator.observe.servers import Asked, deployment_seen, look_at_servers, same_answers, server_pods
+from vllm_operator.observe.servers import Servers, deployment_seen, is_unchanged, look_at_servers, server_pods
 from vllm_operator.plan import Plan, WeightsPlan
 from vllm_operator.plan.labels import MODEL_LABEL, model_selector
 from vllm_operator.plan.names import service_name, short_name
@@ -40,7 +40,7 @@ class Look:
 
     seen: Seen
     versions: Mapping[Ref, tuple[str, str]]  # uid and resourceVersion of what was seen
-    asked: tuple[Asked, ...]
+    servers: Servers
     pods: frozenset[str]  # uids
     followed: frozenset[tuple[str, str]]  # (kind, name) of shared objects whose events concern the model
     planned: frozenset[tuple[str, str]] | None
@@ -82,7 +82,7 @@ class Observer:
         names.add_shared(job)
         begun = Seen(inspect=inspect, deployment=deployment_seen(deployment) if deployment else None, nodes=nodes)
         here = look(model, plan, begun)
-        (pull, claim), _, missing, (seen_pods, asked) = await asyncio.gather(
+        (pull, claim), _, missing, servers = await asyncio.gather(
             self._weights(here, names),
             self._chat_template(here, names),
             missing_references(self._cluster, plan, _named_claims(here.weights)),
@@ -97,7 +97,7 @@ class Observer:
             deployment=begun.deployment,
             live=dict(names.own),
             strangers=tuple(names.strangers),
-            pods=seen_pods,
+            pods=servers.pods,
             nodes=nodes,
             stale=tuple(stale),
             autoscaled=autoscaled,
@@ -106,11 +106,12 @@ class Observer:
         uids = frozenset(str(metadata_of(pod).get("uid")) for pod in pods)
         self._forget_pods(before, uids)
         ours = {Ref(*PODS, str(metadata_of(pod)["name"])): (str(metadata_of(pod)["uid"]), "") for pod in pods}
-        return Look(seen, {**ours, **stale, **names.versions()}, asked, uids, _followed(here), planned, tidy_since)
+        return Look(seen, {**ours, **stale, **names.versions()}, servers, uids, _followed(here), planned, tidy_since)
 
     async def is_unchanged(self, before: Look) -> bool:
-        """Asks the servers again, and nobody else: True when all of them say what they said before."""
-        return await same_answers(before.asked, self._prober)
+        """Asks the servers again (those that are not up: by their logs), and nobody else: True when all is as before."""
+        servers = before.servers
+        return await is_unchanged(servers.asked, servers.waiting, self._explainer, self._prober)
 
     def forget(self, before: Look | None) -> None:
         """The model is gone."""

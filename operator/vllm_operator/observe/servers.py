@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from vllm_operator.cluster.kinds import Json
 from vllm_operator.decide.types import DeploymentSeen, PodSeen, ServerAnswer
-from vllm_operator.diagnose import look_at_deployment
+from vllm_operator.diagnose import Failure, look_at_deployment
 from vllm_operator.observe.explain import Explainer
 from vllm_operator.observe.reading import (
     annotation,
@@ -39,6 +39,25 @@ class Asked:
     answer: ServerAnswer
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A pod that is not up, its siblings, and what was said of it."""
+
+    pod: Json
+    others: tuple[Json, ...]
+    failure: Failure | None
+    hangs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The pods as they are seen, and what is needed to see whether they are still so."""
+
+    pods: tuple[PodSeen, ...]
+    asked: tuple[Asked, ...]
+    waiting: tuple[Waiting, ...]
+
+
 def deployment_seen(live: Json) -> DeploymentSeen:
     """The Deployment as it lives."""
     return DeploymentSeen(
@@ -65,11 +84,15 @@ def server_pods(pods: Sequence[Json]) -> list[Json]:
 
 async def look_at_servers(
     pods: Sequence[Json], names: tuple[str, ...], runner: str | None, explainer: Explainer, prober: Prober
-) -> tuple[tuple[PodSeen, ...], tuple[Asked, ...]]:
-    """The pods as they are seen, side by side, and what was asked of them."""
+) -> Servers:
+    """All pods, looked at side by side."""
     looks = [_look_at(pod, pods, names, runner, explainer, prober) for pod in pods]
     found = await asyncio.gather(*looks)
-    return tuple(seen for seen, _ in found), tuple(asked for _, asked in found if asked is not None)
+    return Servers(
+        tuple(seen for seen, _, _ in found),
+        tuple(asked for _, asked, _ in found if asked is not None),
+        tuple(waiting for _, _, waiting in found if waiting is not None),
+    )
 
 
 async def _look_at(
@@ -79,15 +102,16 @@ async def _look_at(
     runner: str | None,
     explainer: Explainer,
     prober: Prober,
-) -> tuple[PodSeen, Asked | None]:
+) -> tuple[PodSeen, Asked | None, Waiting | None]:
     seen = _pod_seen(pod)
     asked = await _ask(pod, seen, names, runner, prober)
-    others = [other for other in siblings if other is not pod]
+    others = tuple(other for other in siblings if other is not pod)
     failure = await explainer.explain(pod, others)
+    waiting = None if seen.ready or seen.terminating else Waiting(pod, others, failure, explainer.hangs(pod))
     if asked is not None and failure is None:
         failure = asked.answer.refusal
     hangs = not seen.started and explainer.hangs(pod)
-    return replace(seen, answer=asked.answer if asked else None, failure=failure, hangs=hangs), asked
+    return replace(seen, answer=asked.answer if asked else None, failure=failure, hangs=hangs), asked, waiting
 
 
 def _pod_seen(pod: Json) -> PodSeen:
@@ -133,7 +157,15 @@ def _container(pod: Json) -> Json:
     return next((container for container in containers if container.get("name") == CONTAINER), {})
 
 
-async def same_answers(asked: Sequence[Asked], prober: Prober) -> bool:
-    """Asks the same servers the same things again: True when every answer is the one before."""
-    answers = await asyncio.gather(*(prober.ask(a.target, a.uid, a.restarts, a.question) for a in asked))
-    return all(answer == before.answer for answer, before in zip(answers, asked, strict=True))
+async def is_unchanged(
+    asked: Sequence[Asked], waiting: Sequence[Waiting], explainer: Explainer, prober: Prober
+) -> bool:
+    """Asks the same servers the same things again, and why others are not up: True when all is as before."""
+    answers, reasons = await asyncio.gather(
+        asyncio.gather(*(prober.ask(a.target, a.uid, a.restarts, a.question) for a in asked)),
+        asyncio.gather(*(explainer.explain(w.pod, w.others) for w in waiting)),
+    )
+    return all(answer == before.answer for answer, before in zip(answers, asked, strict=True)) and all(
+        failure == before.failure and explainer.hangs(before.pod) == before.hangs
+        for failure, before in zip(reasons, waiting, strict=True)
+    )
