@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from vllm_operator.admitted import Admitted
 from vllm_operator.api import ConditionType, Status, VLLMModel
 from vllm_operator.cluster import ApiError, Cluster, Conflict, Forbidden, Owner, Refused, Writer
 from vllm_operator.cluster.kinds import Json, kind_of, ref_of
@@ -30,7 +31,9 @@ class CarryingOut:
     `status_version` is the version that our write of the status made, if any.
     """
 
-    def __init__(self, cluster: Cluster, recorder: Recorder, model: VLLMModel, look: Look, version: str) -> None:
+    def __init__(
+        self, cluster: Cluster, recorder: Recorder, model: VLLMModel, look: Look, version: str, admitted: Admitted
+    ) -> None:
         metadata = model.metadata
         self._cluster = cluster
         self._recorder = recorder
@@ -39,6 +42,7 @@ class CarryingOut:
         self._writer = Writer(cluster.connection, self._owner)
         self._versions = dict(look.versions)
         self._version = version
+        self._admitted = admitted
         self.status_version = ""
 
     async def do(self, decision: Decision, *, refused_before: bool = False) -> None:
@@ -76,7 +80,8 @@ class CarryingOut:
         for ref, values in decision.annotate.items():
             await self._writer.annotate(ref, values, self._uid(ref))
         for manifest in decision.apply:
-            await self._writer.apply(manifest, self._versions.get(ref_of(manifest), ("", ""))[0])
+            came_to = await self._writer.apply(manifest, self._versions.get(ref_of(manifest), ("", ""))[0])
+            self._admitted.learn(manifest, came_to)
         for ref in decision.release:
             await self._writer.release(ref)
 

@@ -6,22 +6,25 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
+from vllm_operator.admitted import Admitted
 from vllm_operator.api import ConditionType, Metadata, Status, VLLMModel
 from vllm_operator.carry_out import CarryingOut
 from vllm_operator.cluster import Cluster, Forbidden, Owner, Refused, Writer
+from vllm_operator.cluster.kinds import ref_of
 from vllm_operator.decide.deciding import decide, refuse
 from vllm_operator.decide.finding import Fact
+from vllm_operator.decide.types import Decision, Seen
 from vllm_operator.events import Recorder
 from vllm_operator.interest import Interests
 from vllm_operator.metrics import Metrics
 from vllm_operator.observe import Look, Observer
-from vllm_operator.plan import ProblemReason, plan_model
+from vllm_operator.plan import Plan, ProblemReason, plan_model
 from vllm_operator.queue import Key
 from vllm_operator.settings import Settings
 
@@ -48,6 +51,7 @@ class Memory:
     events: int = 0  # so far; one that comes during a look must not be forgotten by its end
     refused: bool = False
     status_version: str = ""
+    admitted: Admitted = field(default_factory=Admitted)
 
 
 def _now() -> datetime:
@@ -142,8 +146,8 @@ class Reconciler:
         events = memory.events
         look = memory.look = await self._observer.look(model, plan, memory.look)
         self.interests.learn(key, look.followed)
-        decision = decide(model, plan, look.seen, self._now())
-        carrying = CarryingOut(self._cluster, self._recorder, model, look, version)
+        decision = await self._decide(model, plan, look.seen, memory.admitted)
+        carrying = CarryingOut(self._cluster, self._recorder, model, look, version, memory.admitted)
         try:
             await carrying.do(decision, refused_before=memory.refused)
         except (Forbidden, Refused):
@@ -158,6 +162,21 @@ class Reconciler:
             memory.rest = Rest(look, self._clock() + decision.rests_for, decision.look_again_after)
         return decision.look_again_after
 
+    async def _decide(self, model: VLLMModel, plan: Plan, seen: Seen, admitted: Admitted) -> Decision:
+        """The decision; what the cluster's admission makes of our manifests is told from somebody's edit."""
+        seen = replace(seen, admitted=admitted.holding(seen.live))
+        decision = decide(model, plan, seen, self._now())
+        if model.status.observed_generation != model.metadata.generation:
+            return decision  # of a new spec: the difference is what was asked for
+        writer = Writer(self._cluster.connection, _owner(model.metadata))
+        differing = [
+            (manifest, seen.live[ref]) for manifest in decision.apply if (ref := ref_of(manifest)) in seen.live
+        ]
+        explained = [await admitted.explains(manifest, live, writer) for manifest, live in differing]
+        if not any(explained):
+            return decision
+        return decide(model, plan, replace(seen, admitted=admitted.holding(seen.live)), self._now())
+
     async def _refuse(self, body: Mapping[str, Any], error: ValidationError, memory: Memory) -> None:
         """The object cannot be read: the API server let through what the types do not know."""
         metadata = Metadata.model_validate(body["metadata"])
@@ -169,8 +188,7 @@ class Reconciler:
         )
         status = refuse(before, metadata.generation, facts, self._now())
         if status != before:
-            owner = Owner(metadata.namespace, metadata.name, metadata.uid)
-            writer = Writer(self._cluster.connection, owner)
+            writer = Writer(self._cluster.connection, _owner(metadata))
             memory.status_version = await writer.status(status.as_json(), _version_of(body))
 
     def _forget(self, key: Key, memory: Memory) -> None:
@@ -189,6 +207,10 @@ def _log_transition(key: Key, before: Status, after: Status) -> None:
     old, new = before.condition(ConditionType.READY), after.condition(ConditionType.READY)
     if new is not None and (old is None or (old.status, old.reason) != (new.status, new.reason)):
         log.info("%s: Ready is %s, %s: %s", key, new.status, new.reason, new.message)
+
+
+def _owner(metadata: Metadata) -> Owner:
+    return Owner(metadata.namespace, metadata.name, metadata.uid)
 
 
 def _version_of(body: Mapping[str, Any]) -> str:

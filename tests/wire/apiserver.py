@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.wire.objects import Change, Object, Place, Rejected, Store, apply, matches, merge, replace
+from tests.wire.objects import Change, Object, Place, Rejected, Store, matches, merge, replace
 
 KINDS = {
     ("api/v1", "pods"): "Pod",
@@ -172,6 +172,8 @@ class Kubernetes:
         if "apply-patch" not in request.headers["Content-Type"]:
             changed = self.store.change(place, lambda live: merge(live, body), body.get("metadata") or {})
             return web.json_response(changed)
+        if request.query.get("dryRun") == "All":
+            return web.json_response(self.store.dry_run(place, body, request.query["fieldManager"]))
         return web.json_response(self.applied(place, body, request.query["fieldManager"], sub))
 
     def applied(self, place: Place, body: Object, manager: str, sub: str) -> Object:
@@ -179,7 +181,7 @@ class Kubernetes:
             if body["metadata"].get("uid"):
                 raise Rejected(409, "Conflict", f"{place.name!r} with that uid is gone")
             return self.store.create(place, body, manager, "Apply")
-        return self.store.change(place, lambda live: apply(live, body, manager, sub), body["metadata"])
+        return self.store.apply(place, body, manager, sub)
 
     async def of_pod(self, request: web.Request, place: Place, sub: list[str]) -> web.Response:
         if sub[0] == "log":

@@ -56,6 +56,7 @@ class Store:
     _versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _uids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     version: int = 0
+    webhooks: list[Callable[[Object], None]] = field(default_factory=list)  # mutating ones, asked of every apply
 
     def create(self, place: Place, body: Object, manager: str = "", operation: str = "Update") -> Object:
         if place in self.objects:
@@ -68,6 +69,8 @@ class Store:
         metadata["generation"] = 1
         if manager:
             _note_manager(made, body, manager, operation)
+        if operation == "Apply":
+            self.admit(made)
         self._put(place, made, "ADDED")
         return made
 
@@ -87,6 +90,27 @@ class Store:
             changed["metadata"]["generation"] = live["metadata"]["generation"] + 1
         self._put(place, changed, "MODIFIED")
         return changed
+
+    def apply(self, place: Place, body: Object, manager: str, sub: str) -> Object:
+        """Server-side apply to an object that exists."""
+        return self.change(place, lambda live: self._applied(live, body, manager, sub), body["metadata"])
+
+    def dry_run(self, place: Place, body: Object, manager: str) -> Object:
+        """What an apply would come to."""
+        live = copy.deepcopy(self.find(place))
+        kept = dict(live["metadata"])
+        self._applied(live, body, manager, "")
+        live["metadata"] |= {key: kept[key] for key in ("uid", "resourceVersion", "generation")}
+        return live
+
+    def _applied(self, live: Object, body: Object, manager: str, sub: str) -> None:
+        apply(live, body, manager, sub)
+        if not sub:
+            self.admit(live)
+
+    def admit(self, body: Object) -> None:
+        for webhook in self.webhooks:
+            webhook(body)
 
     def find(self, place: Place) -> Object:
         if place not in self.objects:

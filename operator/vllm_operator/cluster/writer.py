@@ -91,13 +91,16 @@ class Writer:
         body = {"metadata": {"uid": uid, "annotations": dict(annotations)}}
         await self._patch(self._path(ref), body)
 
-    async def apply(self, manifest: Json, uid: str = "") -> None:
-        """Server-side apply of the whole object; with a uid, to that very object and no other of its name."""
+    async def apply(self, manifest: Json, uid: str = "", *, dry_run: bool = False) -> Json:
+        """Server-side apply of the whole object; with a uid, to that very object and no other of its name.
+
+        What it came to; `dry_run`: what it would come to, with nothing written.
+        """
         self._check(manifest)
         body = thawed(manifest)
         if uid:
             body["metadata"] = {**body["metadata"], "uid": uid}
-        await self._apply(self._path(ref_of(manifest)), body, FIELD_MANAGER)
+        return await self._apply(self._path(ref_of(manifest)), body, FIELD_MANAGER, dry_run=dry_run)
 
     async def delete(self, ref: Ref, uid: str, resource_version: str = "") -> None:
         """Deletes the object of that uid (and version); its dependents follow. Fine when it is gone already."""
@@ -155,8 +158,8 @@ class Writer:
             "metadata": {"name": ref.name, "namespace": self._owner.namespace, "uid": uid, **metadata},
         }
 
-    async def _apply(self, path: str, body: Json, manager: str) -> Json:
-        query = {"fieldManager": manager, "force": "true"}
+    async def _apply(self, path: str, body: Json, manager: str, *, dry_run: bool = False) -> Json:
+        query = {"fieldManager": manager, "force": "true"} | ({"dryRun": "All"} if dry_run else {})
         live: Json = await self._connection.call(Request("PATCH", path, query, body, content_type=APPLY))
         return live
 

@@ -143,6 +143,8 @@ class Seen:
     stale: tuple[Ref, ...] = ()  # shared or own objects of this model that its plan no longer names
     # An autoscaler targets the Deployment itself. One that targets the VLLMModel writes spec.replicas, which is followed.
     autoscaled: bool = False
+    # Own objects that are not their manifest, but what the cluster's admission made of it: that manifest's digest.
+    admitted: Mapping[Ref, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()  # things that the spec names and the namespace lacks: "claim models"
 
 
