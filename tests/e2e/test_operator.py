@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -50,6 +51,68 @@ def test_a_restarted_operator_writes_nothing_for_models_that_serve(namespace: Na
     await_that(lambda: next(looks), lambda n: n >= 19, 60, "ten quiet seconds")
 
     assert audit.writes() == []
+
+
+def a_policy_that_rewrites_deployments(namespace: str) -> dict[str, object]:
+    """Gives every server 77 seconds to end, whatever its manifest says."""
+    expression = "Object{spec: Object.spec{template: Object.spec.template{spec: Object.spec.template.spec{terminationGracePeriodSeconds: 77}}}}"
+    rule = {
+        "apiGroups": ["apps"],
+        "apiVersions": ["v1"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": ["deployments"],
+    }
+    there = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    api, name = "admissionregistration.k8s.io/v1", {"name": f"rewrite-{namespace}"}
+    policy = {
+        "matchConstraints": {"resourceRules": [rule], "namespaceSelector": there},
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}],
+        "reinvocationPolicy": "Never",
+        "failurePolicy": "Fail",
+    }
+    items = [
+        {"apiVersion": api, "kind": "MutatingAdmissionPolicy", "metadata": name, "spec": policy},
+        {
+            "apiVersion": api,
+            "kind": "MutatingAdmissionPolicyBinding",
+            "metadata": name,
+            "spec": {"policyName": name["name"]},
+        },
+    ]
+    return {"apiVersion": "v1", "kind": "List", "items": items}
+
+
+@pytest.fixture
+def rewriting(namespace: Namespace) -> Iterator[Namespace]:
+    """A namespace whose admission rewrites our Deployments."""
+    policy = json.dumps(a_policy_that_rewrites_deployments(namespace.name))
+    kubectl("apply", "-f", "-", input=policy)
+    yield namespace
+    kubectl("delete", "-f", "-", input=policy)
+
+
+def grace(namespace: Namespace) -> int:
+    return int(namespace.get("deployment", "m")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"])
+
+
+def test_what_the_cluster_s_admission_rewrites_is_no_drift_also_after_a_restart(rewriting: Namespace) -> None:
+    rewriting.apply_fake()
+    rewriting.await_ready()
+    # The policy is known to the API server a moment after it was made; a drift of ours brings it in, if it came late.
+    rewriting.kubectl("scale", "deployment", "m", "--replicas=2")
+    await_that(lambda: rewriting.get("deployment", "m")["spec"]["replicas"], lambda n: n == 1, 60, "one replica")
+    assert grace(rewriting) == 77
+    rewriting.await_ready()
+    audit, since = Audit(rewriting.name), rewriting.condition("Ready")["lastTransitionTime"]
+
+    kill_operator()
+    await_that(lambda: [r for r in audit.requests() if "dryRun=All" in r["requestURI"]], len, 90, "a dry run")
+    looks = iter(range(20))
+    await_that(lambda: next(looks), lambda n: n >= 19, 60, "ten quiet seconds")
+
+    assert audit.writes() == []
+    assert rewriting.condition("Ready") | {"lastTransitionTime": since} == rewriting.condition("Ready")
+    assert grace(rewriting) == 77
 
 
 def test_new_settings_and_a_new_operator_restart_no_serving_pod_until_they_are_asked_for(namespace: Namespace) -> None:

@@ -198,8 +198,9 @@ class Audit:
         return [line for line in lines if self._counts(line)]
 
     def writes(self) -> list[str]:
-        """Verb and object of every write."""
-        return [f"{line['verb']} {line['requestURI']}" for line in self.requests() if line["verb"] in WRITES]
+        """Verb and object of every write; a dry run is none."""
+        said = [(line["verb"], line["requestURI"]) for line in self.requests()]
+        return [f"{verb} {uri}" for verb, uri in said if verb in WRITES and "dryRun=All" not in uri]
 
     def _counts(self, line: Object) -> bool:
         mine = line.get("user", {}).get("username") == OPERATOR_USER and line.get("stage") == "ResponseComplete"
