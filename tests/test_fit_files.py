@@ -28,6 +28,13 @@ def test_a_config_alone_is_enough(directory: Path) -> None:
     assert read_model(directory) == (LLAMA, None)
 
 
+def test_modelopts_own_file_is_part_of_the_config(directory: Path) -> None:
+    told = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "group_size": 16}}
+    (directory / "hf_quant_config.json").write_text(json.dumps(told), "utf-8")
+
+    assert read_model(directory)[0]["quantization_config"] == told
+
+
 def test_headers_are_summed_by_dtype(directory: Path) -> None:
     a_shard(
         directory / "model-1.safetensors",

@@ -141,7 +141,9 @@ def test_quantization_is_read_from_modelopts_own_file(hub: Hub) -> None:
     folder = write_model(hub.repos.root / "org/opt")
     (folder / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "NVFP4", "group_size": 16}}')
 
-    assert look(hub, "org/opt")["quantization"] == {"method": "nvfp4", "groupSize": 16}
+    answer = look(hub, "org/opt")
+    assert answer["quantization"] == {"method": "nvfp4", "groupSize": 16}
+    assert answer["config"]["quantization_config"]["quantization"]["quant_algo"] == "NVFP4"
 
 
 def test_several_requests_are_answered_in_one_message(hub: Hub) -> None:

@@ -70,7 +70,14 @@ def _inspected(request: Request, environment: Mapping[str, str]) -> tuple[dict[s
     hasty = request.model_copy(update={"stall_seconds": min(request.stall_seconds, LONGEST_STALL_SECONDS)})
     with contents_of(hasty, environment) as contents:
         told = _told(contents)
-        return _answer(request, contents, told), told.config
+        return _answer(request, contents, told), _with_modelopt(told)
+
+
+def _with_modelopt(told: _Told) -> Config:
+    """Older checkpoints of ModelOpt tell their quantization in a file of its own; vLLM reads it as part of the other."""
+    if told.config.get("quantization_config") is not None or "quantization" not in told.quantization:
+        return told.config
+    return told.config | {"quantization_config": told.quantization}
 
 
 def _told(contents: Contents) -> _Told:

@@ -26,7 +26,7 @@ def read_model(directory: Path) -> tuple[Mapping[str, object], WeightsSummary | 
     Headers of *.safetensors tell most and win, then metadata.total_size of the index.
     Raises UnreadableModel for a missing or broken config.json, index or header.
     """
-    config = _json(directory / "config.json")
+    config = _with_modelopt(directory, _json(directory / "config.json"))
     shards = sorted(path for path in directory.glob("*.safetensors") if path.is_file())
     index = directory / "model.safetensors.index.json"
     if shards and (not index.is_file() or _complete(shards, _json(index))):
@@ -44,6 +44,14 @@ def _json(path: Path) -> Mapping[str, object]:
     if not isinstance(data, dict):
         raise UnreadableModel(f"{path}: not a JSON object")
     return data
+
+
+def _with_modelopt(directory: Path, config: Mapping[str, object]) -> Mapping[str, object]:
+    """Older checkpoints of ModelOpt tell their quantization in a file of its own; vLLM reads it as part of the other."""
+    own = directory / "hf_quant_config.json"
+    if config.get("quantization_config") is not None or not own.is_file():
+        return config
+    return {**config, "quantization_config": _json(own)}
 
 
 def _complete(shards: list[Path], index: Mapping[str, object]) -> bool:
