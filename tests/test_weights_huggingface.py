@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from threading import Thread
 from typing import Any, ClassVar, Self
@@ -16,6 +17,7 @@ import pytest
 from tests.hub import Hub
 from tests.hub.models import write_model
 from tests.hub.running import OPERATOR, run
+from vllm_weights import VERSION
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.huggingface import HuggingFace
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile, read_whole
@@ -103,9 +105,14 @@ def test_every_request_says_who_asks_and_no_more() -> None:
         read(host)
 
     for _, headers in host.asked:
-        assert headers["user-agent"].startswith("vllm-operator-weights/")
+        assert headers["user-agent"].startswith(f"vllm-operator-weights/{VERSION}")
+        assert "None" not in headers["user-agent"]
         assert not any(word in headers["user-agent"] for word in ("torch", "agent/"))
         assert "authorization" not in headers and "cookie" not in headers
+
+
+def test_the_version_that_is_told_is_the_releases() -> None:
+    assert version("vllm-operator") == VERSION
 
 
 def test_addresses_are_the_hubs() -> None:

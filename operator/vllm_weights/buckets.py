@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
     from obstore.store import ClientConfig, RetryConfig
 
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 256 * 1024
+"""Less than what a slow line brings within the stall time, since obstore hands on no less."""
 LONGEST_TRANSFER = timedelta(days=2)
 """Of one request; silence is what ends it. obstore's default of 30 s would cut large ranges on slow lines."""
 MD5 = re.compile(r"[0-9a-f]{32}")

@@ -30,15 +30,14 @@ class RunningChecksum:
         self._at = 0
         self._lock = threading.Lock()
 
-    def take(self, at: int, pieces: list[bytes | memoryview]) -> None:
-        """Takes in pieces that lie at the offset `at`, if it is their turn and no other thread is at it."""
+    def take(self, at: int, piece: bytes | memoryview) -> None:
+        """Takes in a piece that lies at the offset `at`, if it is its turn and no other thread is at it."""
         if self._hash is None or not self._lock.acquire(blocking=False):
             return
         try:
             if self._at == at:
-                for piece in pieces:
-                    self._hash.update(piece)
-                    self._at += len(piece)
+                self._hash.update(piece)
+                self._at += len(piece)
         finally:
             self._lock.release()
 

@@ -14,8 +14,6 @@ from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.incoming import Incoming, disk_errors_named
 from vllm_weights.progress import Progress
 
-WRITE_BYTES = 1 << 20
-"""Gathered before a write: a system call a megabyte, and eight workers hold 8 MiB."""
 LONGEST_PAUSE_SECONDS = 60.0
 MOST_FETCHES_OF_A_FILE = 3
 """A file that is wrong three times is wrong at the source."""
@@ -155,26 +153,13 @@ class Fetching:
 
     def _stream(self, file: Incoming, segment: int, start: int, end: int) -> None:
         item = file.item
-        pieces: list[bytes | memoryview] = []
-        count = 0
-        try:
-            with item.source.stream(item.commit, item.file, start, end) as stream:
-                for piece in stream:
-                    pieces.append(piece)
-                    count += len(piece)
-                    if count >= WRITE_BYTES:
-                        self._write(file, segment, pieces, count)
-                        pieces, count = [], 0
-                    if self._ended.is_set():
-                        return
-        finally:
-            if count:  # Also what came before the connection broke.
-                self._write(file, segment, pieces, count)
-
-    def _write(self, file: Incoming, segment: int, pieces: list[bytes | memoryview], count: int) -> None:
-        with disk_errors_named(self._folder):
-            file.write(segment, pieces, count)
-        self._progress.received(count)
+        with item.source.stream(item.commit, item.file, start, end) as stream:
+            for piece in stream:
+                with disk_errors_named(self._folder):
+                    file.write(segment, piece)
+                self._progress.received(len(piece))
+                if self._ended.is_set():
+                    return
 
     def _check_if_whole(self, file: Incoming) -> None:
         with self._lock:  # Of several workers that end together, one checks.

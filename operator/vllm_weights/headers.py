@@ -55,7 +55,7 @@ def read_header(source: Source, commit: str, file: RemoteFile) -> tuple[dict[str
         raise _not_safetensors(file, "it has no header (a Git LFS pointer that was uploaded as the file?)")
     if len(start) < 8 + length:
         with source.stream(commit, file, len(start), 8 + length) as pieces:
-            start += b"".join(pieces)
+            start += b"".join(bytes(piece) for piece in pieces)
     return _counted(start[8 : 8 + length], file)
 
 

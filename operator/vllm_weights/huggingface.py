@@ -26,12 +26,11 @@ from huggingface_hub.hf_api import RepoSibling
 # Documented, though the library's types do not say that it exports them.
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
-from vllm_weights import wire
+from vllm_weights import VERSION, wire
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
-CLIENT_NAME = "vllm-operator-weights"
 BAD_TOKEN = "Invalid credentials in Authorization header"
 """The hub's words: a 401 with them is about the token, any other one about the repository."""
 
@@ -51,8 +50,8 @@ class HuggingFace:
         self.has_token = bool(token)
         self._silence_seconds = silence_seconds
         # False, not None: for None the library looks for a token in the home folder.
-        self._api = HfApi(self.endpoint, token or False, library_name=CLIENT_NAME)
-        self._headers = build_hf_headers(token=token or False, library_name=CLIENT_NAME)
+        self._api = HfApi(self.endpoint, token or False, library_name=wire.CLIENT_NAME, library_version=VERSION)
+        self._headers = build_hf_headers(token=token or False, library_name=wire.CLIENT_NAME, library_version=VERSION)
         self._client = wire.client({}, silence_seconds, parallelism)
 
     def listing(self, revision: str | None) -> Listing:

@@ -106,16 +106,16 @@ class Incoming:
         start = segment * self.segment_bytes
         return start + self._done[segment], start + self._length(segment)
 
-    def write(self, segment: int, pieces: list[bytes | memoryview], count: int) -> None:
-        """Puts the pieces at the segment's end, then counts them, then goes on with the checksum."""
-        at = self.left_of(segment)[0]
-        written = os.pwritev(self._data, pieces, at)
+    def write(self, segment: int, piece: bytes | memoryview) -> None:
+        """Puts the piece at the segment's end, then counts it, then goes on with the checksum."""
+        at, count = self.left_of(segment)[0], len(piece)
+        written = os.pwrite(self._data, piece, at)
         while written < count:  # A disk that gets full takes a part, and refuses the next.
-            written += os.pwrite(self._data, b"".join(pieces)[written:], at + written)
+            written += os.pwrite(self._data, memoryview(piece)[written:], at + written)
         self._done[segment] += count
         self._write_back(segment, at, count)
         os.pwrite(self._counters, struct.pack("<Q", self._done[segment]), 8 * segment)
-        self._checksum.take(at, pieces)
+        self._checksum.take(at, piece)
         self._checksum.advance(self._prefix(), HASH_AHEAD_BYTES)
 
     def _write_back(self, segment: int, at: int, count: int) -> None:

@@ -61,7 +61,10 @@ class Source(Protocol):
     def stream(
         self, commit: str, file: RemoteFile, start: int, end: int
     ) -> AbstractContextManager[Iterator[bytes | memoryview]]:
-        """The bytes from `start` up to, not including, `end`, in pieces; may end early, never late."""
+        """The bytes from `start` up to, not including, `end`; may end early, never late.
+
+        A piece is good until the next one is asked for; it is written at once, so it is large or has been waited for.
+        """
 
     def checksum_is_none(self, file: RemoteFile) -> bool:
         """Asked when a checksum does not match: whether what was listed is no checksum of the content after all."""
@@ -76,7 +79,7 @@ def read_whole(source: Source, commit: str, file: RemoteFile, limit: int) -> byt
     if wanted == 0:
         return b""
     with source.stream(commit, file, 0, wanted) as pieces:
-        return b"".join(pieces)
+        return b"".join(bytes(piece) for piece in pieces)
 
 
 def check_paths(files: tuple[RemoteFile, ...]) -> None:

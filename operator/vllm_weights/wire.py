@@ -11,9 +11,11 @@ from typing import Any
 
 import httpx2
 
+from vllm_weights import VERSION, body
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.listing import RemoteFile
 
+CLIENT_NAME = "vllm-operator-weights"
 CONNECT_SECONDS = 4.0
 """So that an unreachable hub is named within the five seconds an inspection may take."""
 LONGEST_RETRY_AFTER_SECONDS = 300.0
@@ -24,7 +26,7 @@ _RATELIMIT_RESET = re.compile(r"\bt=(\d+)")
 def client(headers: Mapping[str, str], read_seconds: float, connections: int) -> httpx2.Client:
     """A client that follows redirects (credentials stay with their host) and honours the proxy variables."""
     return httpx2.Client(
-        headers={"User-Agent": "vllm-operator-weights", "Accept-Encoding": "identity", **headers},
+        headers={"User-Agent": f"{CLIENT_NAME}/{VERSION}", "Accept-Encoding": "identity", **headers},
         timeout=httpx2.Timeout(read_seconds, connect=min(CONNECT_SECONDS, read_seconds)),
         limits=httpx2.Limits(max_connections=connections + 4, max_keepalive_connections=connections + 4),
         follow_redirects=True,
@@ -84,21 +86,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def body_of_range(response: httpx2.Response, file: RemoteFile, start: int, end: int) -> Iterator[bytes | memoryview]:
+def body_of_range(response: httpx2.Response, file: RemoteFile, start: int, end: int) -> Iterator[memoryview]:
     """The asked bytes of an answer; also where the server ignores ranges and sends the whole file."""
-    skip = start if response.status_code == 200 else 0
     total = response.headers.get("content-range", "").rpartition("/")[2]
     if total.isdigit() and int(total) != file.size:
         raise source_changed(file, f"it is {total} bytes long, not {file.size}")
-    left = end - start
-    for piece in response.iter_raw():
-        view = memoryview(piece)[skip:]
-        skip = max(0, skip - len(piece))
-        if left <= len(view):
-            yield view[:left]
-            return
-        left -= len(view)
-        yield view
+    return body.pieces(response, start if response.status_code == 200 else 0, end - start)
 
 
 def source_changed(file: RemoteFile, how: str) -> WeightsError:

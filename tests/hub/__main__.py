@@ -1,4 +1,4 @@
-"""`python -m tests.hub serve --root DIR [--port 8080] [--host 0.0.0.0] [--faults]`."""
+"""`python -m tests.hub serve --root DIR [--port 8080] [--host 0.0.0.0] [--faults] [--line 100]`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ def main(argv: list[str] | None = None) -> int:
     serve.add_argument("--host", default="0.0.0.0")
     serve.add_argument("--port", type=int, default=8080, help="0: any free one, printed at the start")
     serve.add_argument("--faults", action="store_true", help="allow POST /_faults")
+    serve.add_argument("--line", type=float, help="megabytes a second that all connections together get")
     given = parser.parse_args(argv)
     if not given.root.is_dir():
         parser.error(f"--root {given.root} is not a folder: create it, with one <org>/<name> folder per model")
-    hub = Hub(given.root, given.host, given.port, given.faults)
+    hub = Hub(given.root, given.host, given.port, given.faults, given.line and given.line * 1e6)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # A pod's first process ignores it otherwise.
     print(f"serving {', '.join(hub.repos.names()) or 'nothing yet'} on {hub.url}", flush=True)
     hub.serve_forever()

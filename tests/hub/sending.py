@@ -7,9 +7,10 @@ import os
 import re
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,18 +45,40 @@ def asked_span(header: str | None, size: int) -> Span | None:
     return Span(start, end) if start < end else None
 
 
-def send_file(connection: socket.socket, path: Path, span: Span, fault: Fault | None, faults: Faults) -> bool:
+@dataclass(slots=True)
+class Line:
+    """What all connections together may send, as a network line does; None is no limit."""
+
+    bytes_per_second: float | None = None
+    _free_at: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait_for(self, count: int) -> None:
+        """Returns when it is the turn of the next `count` bytes."""
+        if self.bytes_per_second is None:
+            return
+        with self._lock:
+            start = max(time.monotonic(), self._free_at)
+            self._free_at = start + count / self.bytes_per_second
+        time.sleep(max(0.0, start - time.monotonic()))
+
+
+def send_file(
+    connection: socket.socket, path: Path, span: Span, fault: Fault | None, faults: Faults, line: Line
+) -> bool:
     """Sends the span. True when the connection may serve another request."""
     with path.open("rb") as file:
         if fault is None:
-            return _send_plain(connection, file, span, str(path), faults)
+            return _send_plain(connection, file, span, str(path), faults, line)
         return _send_broken(connection, file, span, fault, faults)
 
 
-def _send_plain(connection: socket.socket, file: BinaryIO, span: Span, label: str, faults: Faults) -> bool:
+def _send_plain(connection: socket.socket, file: BinaryIO, span: Span, label: str, faults: Faults, line: Line) -> bool:
     at = span.start
+    slice_bytes = SLICE if line.bytes_per_second is None else SLICE // 8
     while at < span.end:  # In slices, so that what was served is counted when the client goes away.
-        wanted, sent = min(SLICE, span.end - at), 0
+        wanted, sent = min(slice_bytes, span.end - at), 0
+        line.wait_for(wanted)
         faults.served(label, wanted)  # Before: the client may ask for the count as soon as it has the bytes.
         try:
             sent = connection.sendfile(file, at, wanted)

@@ -16,7 +16,7 @@ from tests.hub import answers
 from tests.hub.answers import HubError
 from tests.hub.faults import Fault, Faults
 from tests.hub.repos import Commit, HubFile, Repos
-from tests.hub.sending import asked_span, reset, send_file
+from tests.hub.sending import Line, asked_span, reset, send_file
 
 API = re.compile(r"^/api/models/([^/]+/[^/]+)(?:/(revision|tree|refs|paths-info|auth-check)(?:/([^/]+)(?:/(.*))?)?)?$")
 RESOLVE = re.compile(r"^/([^/]+/[^/]+)/(?:resolve|raw)/([^/]+)/(.+)$")
@@ -26,9 +26,12 @@ CDN = re.compile(r"^/_cdn/([^/]+/[^/]+)/([^/]+)/(.+)$")
 class Hub:
     """A running hub: `with Hub(root) as hub: hub.url`. Faults can be set by `hub.faults` or over the wire."""
 
-    def __init__(self, root: Path, host: str = "127.0.0.1", port: int = 0, control: bool = True) -> None:
+    def __init__(
+        self, root: Path, host: str = "127.0.0.1", port: int = 0, control: bool = True, line: float | None = None
+    ) -> None:
         self.repos = Repos(root)
         self.faults = Faults()
+        self.line = Line(line)
         self.control = control
         handler = type("BoundHandler", (_Handler,), {"hub": self})
         self._server = _Server((host, port), handler)
@@ -224,7 +227,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(span.length))
         self.send_header("Content-Type", "application/octet-stream")
         self.end_headers()
-        if not head and not send_file(self.connection, file.on_disk, span, self.fault, self.hub.faults):
+        hub = self.hub
+        if not head and not send_file(self.connection, file.on_disk, span, self.fault, hub.faults, hub.line):
             self.close_connection = True
 
     def _file_headers(self, file: HubFile, commit: Commit) -> None:
