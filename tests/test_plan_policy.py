@@ -120,7 +120,7 @@ def test_what_the_platform_allows_is_not_told(policy: Any, spec: Any) -> None:
             "InvalidSpec",
             "pod.annotations",
         ),
-        ({"speculative_config": {"model": "org/draft"}}, "InvalidSpec", "speculativeConfig.model: org/draft"),
+        ({"speculative_config": {"model": "draft"}}, "InvalidSpec", "speculativeConfig.model: 'draft' is no source"),
         ({"extra_args": ("--allowed_media-domains=*",)}, "InvalidSpec", "policy.allowedMediaDomains"),
         ({"extra_args": ("--allowed-media-d=x",)}, "InvalidSpec", "policy.allowedMediaDomains"),
         ({"extra_args": ("--served_model-name=x",)}, "InvalidSpec", "is the field servedModelName"),

@@ -231,7 +231,9 @@ class EngineArguments(Base):
         None, ge=1, le=4096, description="Adapters kept in host memory; at least maxLoRAs."
     )
     speculative_config: JsonObject | None = Field(
-        None, description="Speculative decoding: method or model, num_speculative_tokens …, under vLLM's own names."
+        None,
+        description="Speculative decoding: method or model, num_speculative_tokens …, under vLLM's own names. A draft "
+        "model is a source as in model; it is pulled with it.",
     )
     enable_sleep_mode: Bool | None = Field(
         None, description="Allow the weights to leave the device while the server sleeps."

@@ -15,6 +15,7 @@ from vllm_operator.commands.wrong import WrongInput
 from vllm_operator.decide.question import answer_to, overridden, question_of
 from vllm_operator.fit import Verdict, WeightsSummary
 from vllm_operator.fit.files import UnreadableModel, read_model
+from vllm_operator.plan.draft import draft_of
 from vllm_operator.settings import Settings
 
 GIB = 1 << 30
@@ -63,7 +64,18 @@ def _verdict(
     if model.spec.image is None:
         # No release is named, so the figures are those that were measured; newer ones set 1 to 2 GiB aside for graphs.
         question = replace(question, arguments=replace(question.arguments, estimates_cuda_graphs=False))
-    return answer_to(question, overridden(config, model.spec.hf_overrides or {}), weights)
+    verdict = answer_to(question, overridden(config, model.spec.hf_overrides or {}), weights)
+    if not _has_draft(model):
+        return verdict
+    uncounted = "the memory of speculativeConfig.model is not counted here: its config is not at hand"
+    return replace(verdict, note="; ".join(text for text in (verdict.note, uncounted) if text))
+
+
+def _has_draft(model: VLLMModel) -> bool:
+    try:
+        return draft_of(model.spec) is not None
+    except ValueError as error:
+        raise WrongInput(f"spec.{error}") from error
 
 
 def _read(folder: Path) -> tuple[Mapping[str, Any], WeightsSummary | None]:

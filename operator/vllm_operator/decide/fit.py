@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from vllm_operator.api import ConditionType, FitStatus
 from vllm_operator.decide.annotations import IGNORE_FIT
 from vllm_operator.decide.finding import Fact, Finding, Outcome, Truth
-from vllm_operator.decide.question import answer_to, overridden, question_of
+from vllm_operator.decide.question import answer_to, overridden, question_of, with_draft
 from vllm_operator.decide.reasons import StateReason
 from vllm_operator.decide.situation import Situation
 from vllm_operator.decide.trust import model_part
 from vllm_operator.fit import Verdict, WeightsSummary
+from vllm_operator.plan import Plan
+from vllm_operator.plan.parts import DRAFT
 from vllm_operator.settings import Profile
 
 GIB = 1 << 30
@@ -56,7 +58,22 @@ def judge_on(here: Situation, name: str, profile: Profile) -> Verdict | None:
     if not isinstance(config, Mapping):
         return None
     question = question_of(here.model.spec, here.plan.settings, name, profile, here.seen.nodes)
+    draft = _draft(here.plan, answer)
+    if draft is not None:
+        question = with_draft(question, *draft)
     return answer_to(question, overridden(config, here.model.spec.hf_overrides or {}), _summary(part))
+
+
+def _draft(plan: Plan, answer: Mapping[str, object]) -> tuple[int, Mapping[str, object]] | None:
+    """Bytes and configuration of the draft model's repository, where one was inspected."""
+    parts = answer.get("parts")
+    pulled = [part for part in plan.parts if part.source.is_pulled]
+    index = next((i for i, part in enumerate(pulled) if part.role == DRAFT and not part.is_adapter), None)
+    if index is None or not isinstance(parts, list | tuple) or index >= len(parts):
+        return None
+    part = parts[index] if isinstance(parts[index], Mapping) else {}
+    size, config = part.get("bytes"), part.get("config")
+    return (size if isinstance(size, int) else 0), (config if isinstance(config, Mapping) else {})
 
 
 def fit_status(verdict: Verdict) -> FitStatus:

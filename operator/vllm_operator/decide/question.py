@@ -46,6 +46,22 @@ def question_of(
     return Question(arguments, device, is_bound=limit is not None)
 
 
+def with_draft(question: Question, bytes_on_disk: int, config: Mapping[str, object]) -> Question:
+    """The question with a draft model beside the model: its files' bytes, and its config.json as far as it is known.
+
+    It is split as the model is (vLLM's draft_tensor_parallel_size has no other default).
+    """
+    own = replace(
+        question.arguments, quantization=None, enable_lora=False, max_model_len=None, kv_cache_memory_bytes=None
+    )
+    alone = judge(config, None, own, question.accelerator)
+    share = ceil(bytes_on_disk / (own.tensor_parallel_size or 1))
+    arguments = replace(
+        question.arguments, draft_weights_bytes=share, draft_kv_bytes_per_token=alone.kv_bytes_per_token or 0
+    )
+    return replace(question, arguments=arguments)
+
+
 def answer_to(question: Question, config: Mapping[str, object], weights: WeightsSummary | None) -> Verdict:
     """The verdict. On a CPU, where the formulas are not measured, memory is too small only for what surely lies in it."""
     verdict = judge(config, weights, question.arguments, question.accelerator)

@@ -90,7 +90,7 @@ def _memory(
     plan = plan_cache(shape, arguments, dtype_bytes, tokens)
     requested = ceil(total * utilization(arguments))
     taken = weights.per_gpu + used.activations + used.non_torch + used.cuda_graphs
-    available = arguments.kv_cache_memory_bytes or requested - taken
+    available = _own_share(arguments.kv_cache_memory_bytes or requested - taken, plan, arguments)
     budget = Budget(total, requested, weights.per_gpu, used.activations, used.non_torch, used.cuda_graphs, available)
     base = Finding(weights=weights, plan=plan, used=used, budget=budget)
     if not plan.block_bytes:
@@ -110,6 +110,12 @@ def _memory(
         unsure = f"it fits with less than {gib(doubt)} GiB to spare, which {why}"
         return replace(found, unsure=unsure)
     return replace(found, problem=problem)
+
+
+def _own_share(available: int, plan: CachePlan, arguments: Arguments) -> int:
+    """Bytes of the cache that are left for the model itself: a draft model's layers keep every token, too."""
+    draft, own = arguments.draft_kv_bytes_per_token, plan.bytes_per_token
+    return available * own // (own + draft) if draft and own else available
 
 
 def _without_cache(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, found: Finding) -> Finding:

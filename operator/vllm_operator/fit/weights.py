@@ -57,6 +57,7 @@ def weights_per_gpu(
         base = base * stored / whole
     extra = _rounding(table, shape, arguments, scheme, dtype_bytes) + shape.rope_bytes
     extra += _absorbed(shape, arguments) + adapter_slots(table, shape, arguments)
+    extra += arguments.draft_weights_bytes
     offloaded = int(max(arguments.cpu_offload_gb, 0) * 1024 * MIB)
     note = _assumed(shape, scheme) if summary is None else ""
     return Weights(max(0, int(base) + extra - offloaded), missing, note)

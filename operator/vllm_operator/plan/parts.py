@@ -1,4 +1,4 @@
-"""What a model consists of: its own weights (with a tokenizer from elsewhere) and its adapters, and where each may lie."""
+"""What a model consists of: its own weights (with a tokenizer from elsewhere), a draft model, adapters; where each may lie."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 from vllm_operator.api import Scheme, Spec
 from vllm_operator.api.source import Source, parse_source
+from vllm_operator.plan.draft import draft_of
 from vllm_operator.plan.types import Part, Problem, ProblemReason
 
-MODEL = "model"
+MODEL, DRAFT = "model", "draft"
 DEFAULT_PARALLELISM = 8
 DEFAULT_STALL_SECONDS = 60
 # Tries of one pod; the Job's own back-off starts as many pods again.
@@ -18,13 +19,18 @@ DEFAULT_TRIES = 4
 
 
 def parts_of(spec: Spec) -> tuple[Part, ...]:
-    """The model first, then its adapters in the spec's order. The API checked the addresses already."""
+    """The model first, then its draft model, then its adapters in the spec's order. Raises ValueError for what is no source."""
     model = parse_source(spec.model)
     parts = [Part(MODEL, model, spec.revision or model.revision, _request(spec, model, spec.revision))]
+    draft = draft_of(spec)
+    if draft is not None:
+        request = _base_request(spec, *draft) | {"trustRemoteCode": bool(spec.trust_remote_code)}
+        parts.append(Part(DRAFT, *draft, request))
     for adapter in spec.adapters:
         source = parse_source(adapter.source)
         revision = adapter.revision or source.revision
-        parts.append(Part(adapter.name, source, revision, _base_request(spec, source, adapter.revision)))
+        request = _base_request(spec, source, adapter.revision)
+        parts.append(Part(adapter.name, source, revision, request, is_adapter=True))
     return tuple(parts)
 
 
@@ -143,7 +149,7 @@ def _unused_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
 
 
 def _part_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
-    model, adapters = parts[0].source, parts[1:]
+    model, others = parts[0].source, parts[1:]
     found = []
     tokenizer = parse_source(spec.tokenizer) if spec.tokenizer else None
     if tokenizer and tokenizer.is_pulled and (not model.is_pulled or streams(spec, model)):
@@ -161,9 +167,10 @@ def _part_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
         found.append(
             _invalid(f"revision means nothing to {model.uri}.", "Leave revision out; put it into the address.")
         )
-    if streams(spec, model) and any(adapter.source.is_pulled for adapter in adapters):
+    if streams(spec, model) and any(other.source.is_pulled for other in others):
+        what = "adapters" if any(other.is_adapter for other in others) else "speculativeConfig.model"
         remedy = "Use another loadFormat or cache.type."
-        found.append(_invalid(f"adapters cannot be streamed from {model.uri} with the model.", remedy))
+        found.append(_invalid(f"{what} cannot be streamed from {model.uri} with the model.", remedy))
     return found
 
 

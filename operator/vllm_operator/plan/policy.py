@@ -25,7 +25,6 @@ def policy_problems(model: VLLMModel, parts: tuple[Part, ...], settings: Setting
         *_environment_problems(model, settings),
         *_media_problems(model, settings),
         *_metadata_problems(model),
-        *_offline_problems(model),
     ]
 
 
@@ -33,7 +32,10 @@ def _source_problems(model: VLLMModel, parts: tuple[Part, ...], settings: Settin
     named: list[tuple[str, Source]] = [("model", parts[0].source)]
     if model.spec.tokenizer:
         named.append(("tokenizer", parse_source(model.spec.tokenizer)))
-    named += [(f"adapters[{part.role}].source", part.source) for part in parts[1:]]
+    named += [
+        (f"adapters[{part.role}].source" if part.is_adapter else "speculativeConfig.model", part.source)
+        for part in parts[1:]
+    ]
     found = []
     for field, source in named:
         if not is_allowed(source, settings.policy.allowed_sources):
@@ -96,15 +98,6 @@ def _media_problems(model: VLLMModel, settings: Settings) -> list[Problem]:
     remedy = "Leave it out, or let the platform set policy.allowedMediaDomains."
     message = f"extraArgs: {MEDIA_FLAG} is the platform's; it allows {', '.join(domains)}."
     return [_problem("spec", message, remedy)]
-
-
-def _offline_problems(model: VLLMModel) -> list[Problem]:
-    """Servers reach no hub: a draft model has to lie where the pod can read it."""
-    draft = (model.spec.speculative_config or {}).get("model")
-    if not isinstance(draft, str) or draft.startswith("/"):
-        return []
-    remedy = "Use a method without a model of its own (ngram, mtp), or a path below /models in your own claim."
-    return [_problem("spec", f"speculativeConfig.model: {draft} is not downloaded, and servers reach no hub.", remedy)]
 
 
 _REASONS = {

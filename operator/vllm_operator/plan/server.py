@@ -8,6 +8,7 @@ from typing import Any
 from vllm_operator.plan.accelerator import image_of, place
 from vllm_operator.plan.args import inert, serve_args
 from vllm_operator.plan.chat import Template, chat_template
+from vllm_operator.plan.draft import with_draft
 from vllm_operator.plan.environment import HOME, server_environment
 from vllm_operator.plan.labels import (
     CLAIM_LABEL,
@@ -152,7 +153,7 @@ def _access_modes(plan: Plan, weights: WeightsPlan) -> tuple[str, ...]:
 def _args(plan: Plan, weights: WeightsPlan, template: Template | None) -> tuple[str, ...]:
     spec, settings = plan.model.spec, plan.settings
     path, *flags = serve_args(
-        spec,
+        with_draft(spec, weights.model_path, weights.draft_path),
         weights.model_path,
         served_model_names=served_models(plan),
         tokenizer_path=weights.tokenizer_path,

@@ -52,12 +52,13 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A repository that is looked up or pulled: the model, its tokenizer or an adapter."""
+    """A repository that is looked up or pulled: the model, its draft model, or an adapter."""
 
-    role: str  # "model", "tokenizer", or the adapter's name
+    role: str  # "model", "draft", or the adapter's name
     source: Source
     revision: str | None
     request: Json  # what the weights program is asked, without commit and destination
+    is_adapter: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class WeightsPlan:
     model_path: str  # what vLLM is given: a path in the pod, or an address that it streams from
     tokenizer_path: str | None
     adapter_paths: tuple[tuple[str, str], ...]  # (name, path in the pod)
+    draft_path: str | None  # of the draft model, where speculativeConfig names one
     volumes: tuple[Json, ...]  # that the server's pods mount for all this
     mounts: tuple[Json, ...]
     streamed: bool  # the server reads the bucket itself

@@ -113,7 +113,8 @@ def _kept(plan: Plan, pulled: Sequence[_Pulled], size: int | None) -> WeightsPla
         pull_in_pod=home.pull_in_pod,
         model_path=places[0],
         tokenizer_path=tokenizer,
-        adapter_paths=tuple((part.role, places[index]) for index, part in enumerate(plan.parts) if index),
+        adapter_paths=_adapter_paths(plan, places),
+        draft_path=_draft_path(plan, places),
         volumes=tuple(volume for item in everything for volume in item.volumes),
         mounts=tuple(mount for item in everything for mount in item.mounts),
         streamed=False,
@@ -137,9 +138,18 @@ def _places(plan: Plan, folders: Mapping[int, str], shared: Mounted | None) -> t
         if index in folders and shared:
             places.append(f"{shared.path}/{folders[index]}")
         else:
-            extra.append(mounted(part.source, "model" if index == 0 else f"adapter-{index}"))
+            extra.append(mounted(part.source, f"adapter-{index}" if part.is_adapter else part.role))
             places.append(extra[-1].path)
     return places, extra
+
+
+def _adapter_paths(plan: Plan, places: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    return tuple((part.role, place) for part, place in zip(plan.parts, places, strict=True) if part.is_adapter)
+
+
+def _draft_path(plan: Plan, places: Sequence[str]) -> str | None:
+    others = zip(plan.parts[1:], places[1:], strict=True)
+    return next((place for part, place in others if not part.is_adapter), None)
 
 
 def _tokenizer(plan: Plan, model_path: str) -> tuple[str | None, list[Mounted]]:
@@ -215,7 +225,12 @@ def _size_problems(spec: Spec, size: int, room: int) -> tuple[Problem, ...]:
 def _streamed(plan: Plan, found: Answer) -> WeightsPlan:
     assert plan.source is not None
     uri = plan.source.uri
-    extra = [mounted(part.source, f"adapter-{index}") for index, part in enumerate(plan.parts) if index]
+    extra = [
+        mounted(part.source, f"adapter-{index}" if part.is_adapter else part.role)
+        for index, part in enumerate(plan.parts)
+        if index
+    ]
+    places = [uri, *(item.path for item in extra)]
     tokenizer, more = _tokenizer(plan, uri)
     commits = tuple(part.commit for part in found.parts)
     return WeightsPlan(
@@ -229,7 +244,8 @@ def _streamed(plan: Plan, found: Answer) -> WeightsPlan:
         pull_in_pod=None,
         model_path=uri,
         tokenizer_path=tokenizer,
-        adapter_paths=tuple((part.role, item.path) for part, item in zip(plan.parts[1:], extra, strict=True)),
+        adapter_paths=_adapter_paths(plan, places),
+        draft_path=_draft_path(plan, places),
         volumes=tuple(volume for item in (*extra, *more) for volume in item.volumes),
         mounts=tuple(mount for item in (*extra, *more) for mount in item.mounts),
         streamed=True,
@@ -237,4 +253,4 @@ def _streamed(plan: Plan, found: Answer) -> WeightsPlan:
 
 
 def _nothing(problems: tuple[Problem, ...]) -> WeightsPlan:
-    return WeightsPlan(problems, None, (), None, None, None, None, None, "", None, (), (), (), False)
+    return WeightsPlan(problems, None, (), None, None, None, None, None, "", None, (), None, (), (), False)
