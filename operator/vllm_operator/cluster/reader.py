@@ -108,6 +108,13 @@ class Cluster:
             self._nodes = (now + NODES_FRESH_SECONDS, found)
         return self._nodes[1]
 
+    async def node(self, name: str) -> Json | None:
+        """One node as it lives; empty when there is none of that name, None where the operator may not read nodes."""
+        try:
+            return await self.get(NODES, "", name) or {}
+        except Forbidden:
+            return None
+
     async def events(self, namespace: str, uid: str) -> list[Json]:
         """The Events about one object."""
         return await self.all(EVENTS, namespace, fields=f"involvedObject.uid={uid}")

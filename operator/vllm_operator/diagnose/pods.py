@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from vllm_operator.diagnose.crash import diagnose_log, fatal_while_starting
 from vllm_operator.diagnose.failure import Failure, failure, from_termination_message
+from vllm_operator.diagnose.nodes import taken_away, under_strain
 from vllm_operator.diagnose.podstate import Container, PodState, seconds_between
 from vllm_operator.diagnose.reasons import Reason
 from vllm_operator.diagnose.rules import find
@@ -35,19 +36,6 @@ _START: Final = frozenset(
     }
 )
 _CANNOT_RUN: Final = frozenset({"StartError", "ContainerCannotRun"})
-_NOT_ADMITTED: Final = frozenset({"UnexpectedAdmissionError", "NodeAffinity", "TopologyAffinityError"})
-_LOST: Final = frozenset(
-    {
-        "NodeLost",
-        "NodeShutdown",
-        "Terminated",
-        "Shutdown",
-        "DeletionByTaintManager",
-        "NodeNotReady",
-        "TaintManagerEviction",
-        "DeletionByPodGC",  # its node no longer exists
-    }
-)
 _PROGRESS = re.compile(
     r"(?:Loading [\w ]{0,40}checkpoint shards: +\d+%[^\n\r]{0,80}|Loading weights took [\d.]+ \w+|torch\.compile took [\d.]+ s|Capturing CUDA graphs?[^\n\r]{0,60}"
     r"|Starting to load model [^\n\r]{1,120}|Model loading took [^\n\r]{1,60}|Dynamo bytecode transform time: [\d.]+ s|Available KV cache memory: [^\n\r]{1,40})"
@@ -68,17 +56,18 @@ def look_at_pod(
 ) -> Failure | None:
     """Why the pod fails, or None while it works, waits normally, or was asked to end.
 
-    `log` is of the present run, `previous_log` of the run before; `siblings` are the Deployment's other pods, `node` the pod's.
+    `log` is of the present run, `previous_log` of the run before; `siblings` are the Deployment's other pods, `node` is the
+    pod's Node: None when it was not read, empty when there is no such node.
     """
     state = PodState.of(pod, events)
     if state.phase == "Succeeded" and state.of_job:
         return None
     found = (
         _said_by_itself(state)
-        or _taken_away(state, node)
+        or taken_away(state, node)
         or _not_placed(state, siblings)
         or _not_started(state)
-        or _crashed(state, log, previous_log, now)
+        or under_strain(_crashed(state, log, previous_log, now), node, state)
     )
     return None if found is None else found.on(state.name, found.exit_code)
 
@@ -88,57 +77,6 @@ def _said_by_itself(state: PodState) -> Failure | None:
         if container.exit_code and (said := from_termination_message(container.ended_message)):
             return said.on(state.name, container.exit_code)
     return None
-
-
-def _taken_away(state: PodState, node: Mapping[str, Any] | None) -> Failure | None:
-    """Evicted, preempted, or lost with its node."""
-    disruption = state.condition("DisruptionTarget")
-    cause = disruption.reason if disruption and disruption.status == "True" else ""
-    words = state.message or (disruption.message if disruption else "")
-    if (
-        state.reason == "Evicted"
-        or cause in ("PreemptionByScheduler", "EvictionByEvictionAPI", "TerminationByKubelet")
-        or state.reason == "Preempting"
-    ):
-        if event := state.last("Preempted", "Evicted"):
-            words = words or event.message
-        return find(words or cause or "evicted", "evict")
-    unready = node is not None and _node_is_unready(node)
-    if (
-        state.reason in _LOST
-        or cause in _LOST
-        or state.phase == "Unknown"
-        or (unready and not state.ready)
-        or _node_went(state)
-        or _was_forgotten(state)
-    ):
-        where = f" {state.node}" if state.node else ""
-        return failure(
-            Reason.NodeLost,
-            f"The node{where} does not answer: {words or state.reason or cause or 'it is not ready'}",
-            excerpt=words,
-        )
-    if state.phase == "Failed" and (state.reason.startswith("OutOf") or state.reason in _NOT_ADMITTED):
-        return (
-            find(f"{state.reason} {state.message}", "start")
-            if "Allocate failed" in state.message
-            else unschedulable(state, state.message, old_pod_runs=False)
-        )
-    return None
-
-
-def _node_is_unready(node: Mapping[str, Any]) -> bool:
-    return any(c.type == "Ready" and c.status != "True" for c in PodState.of({"status": node.get("status")}).conditions)
-
-
-def _node_went(state: PodState) -> bool:
-    newest = state.events[-1] if state.events else None
-    return newest is not None and newest.reason == "NodeNotReady" and not state.ready and bool(state.node)
-
-
-def _was_forgotten(state: PodState) -> bool:
-    """True when the kubelet, after a restart of the node, no longer finds the container."""
-    return any(c.ended == "ContainerStatusUnknown" and not c.running for c in state.containers)
 
 
 def _not_placed(state: PodState, siblings: Sequence[Mapping[str, Any]]) -> Failure | None:

@@ -90,7 +90,14 @@ class Explainer:
             if (status.get("lastState") or {}).get("terminated"):
                 previous = await self._log(pod, status, previous=True)
             is_fatal = "running" in state and bool(log) and fatal_while_starting(log or "") is not None
-        return look_at_pod(pod, events, log, previous, self._now(), siblings=siblings), is_fatal
+        kubelet_is_away = status is not None and log is None and previous is None
+        node = await self._node(pod) if kubelet_is_away or _calls_for_its_node(pod, statuses, events) else None
+        found = look_at_pod(pod, events, log, previous, self._now(), siblings=siblings, node=node)
+        return found, is_fatal
+
+    async def _node(self, pod: Json) -> Json | None:
+        name = (pod.get("spec") or {}).get("nodeName")
+        return await self._cluster.node(str(name)) if name else None
 
     async def _events(self, pod: Json) -> list[Json]:
         metadata = metadata_of(pod)
@@ -119,6 +126,23 @@ def _has_run(status: Json) -> bool:
     if "terminated" in state:
         return ended != 0 or not status.get("ready")
     return "running" in state or bool((status.get("lastState") or {}).get("terminated"))
+
+
+def _calls_for_its_node(pod: Json, statuses: list[Json], events: list[Json]) -> bool:
+    """Ended badly, taken away, or unreachable: only the node says whether it was its doing."""
+    status = pod.get("status") or {}
+    if status.get("phase") in {"Failed", "Unknown"} or condition_is_true(pod, "DisruptionTarget"):
+        return True
+    if any(event.get("reason") == "NodeNotReady" for event in events):
+        return True
+    # A pod whose containers are all ready and that is not ready itself stands on a node that went away.
+    servers = status.get("containerStatuses") or []
+    return (bool(servers) and all(found.get("ready") for found in servers)) or any(map(_ended_badly, statuses))
+
+
+def _ended_badly(status: Json) -> bool:
+    ends = ((status.get(key) or {}).get("terminated") or {} for key in ("state", "lastState"))
+    return any(end.get("exitCode") not in (None, 0) for end in ends)
 
 
 def _calls_for_events(pod: Json, statuses: list[Json]) -> bool:
