@@ -152,16 +152,23 @@ def test_a_crash_that_the_server_got_over_stays_as_history():
     assert cluster.rests()
 
 
-def test_a_new_pod_that_finds_no_device_beside_the_old_one_is_told_as_such():
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        failure(Reason.Unschedulable, "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."),
+        failure(Reason.QuotaExceeded, "exceeded quota: q, requested: requests.nvidia.com/gpu=1, used: requests.nvidia.com/gpu=1"),
+    ],
+    ids=["nodes", "quota"],
+)  # fmt: skip
+def test_a_new_pod_that_finds_no_device_beside_the_old_one_is_told_as_such(refusal):
     cluster = a_serving_cluster(rollout={"strategy": "RollingUpdate", "max_surge": "1", "max_unavailable": "0"})
     cluster.edit(max_model_len=1024)
     cluster.reconcile()
     cluster.advance()
-    unschedulable = failure(Reason.Unschedulable, "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
     old, new = sorted(cluster.pods, key=lambda pod: pod.name)
     cluster.pods = [
         replace(old, ready=True, terminating=False),
-        replace(new, ready=False, answer=None, failure=unschedulable.on(new.name)),
+        replace(new, ready=False, answer=None, failure=refusal.on(new.name)),
     ]
 
     status = cluster.reconcile().status

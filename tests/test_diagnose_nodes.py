@@ -121,7 +121,11 @@ def test_a_pod_without_its_devices_says_how_many_the_node_offers() -> None:
 
 
 def kubelet_is_away(request: web.Request) -> web.Response | None:
-    return web.json_response({"code": 500, "message": "no route to host"}, status=500) if request.path.endswith("/log") else None
+    return (
+        web.json_response({"code": 500, "message": "no route to host"}, status=500)
+        if request.path.endswith("/log")
+        else None
+    )
 
 
 async def served(op: Operator) -> dict[str, Any]:

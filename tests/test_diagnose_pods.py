@@ -117,7 +117,8 @@ def test_a_rollout_that_waits_for_the_old_pods_gpu_is_named() -> None:
 
     assert found is not None
     assert found.reason is Reason.RolloutWaitsForGPU
-    assert "2 nvidia.com/gpu" in found.message
+    assert "2 nvidia.com/gpu needed, fewer free" in found.message
+    assert "None of 5 nodes" in found.message
     assert "Recreate" in found.remedy
 
 

@@ -9,7 +9,7 @@ from vllm_operator.api import LastFailure
 from vllm_operator.decide.finding import Finding, because
 from vllm_operator.decide.situation import Situation, works
 from vllm_operator.decide.types import Ref
-from vllm_operator.diagnose import Failure, Reason, failure
+from vllm_operator.diagnose import Failure, Reason, rollout_waits
 
 # The container never ran, so stopping it frees nothing that waiting does not: Kubernetes goes on trying.
 _NO_CRASH: Final = frozenset(
@@ -27,6 +27,7 @@ _NO_CRASH: Final = frozenset(
         Reason.RolloutWaitsForGPU,
     }
 )
+_NO_ROOM: Final = frozenset({Reason.Unschedulable, Reason.QuotaExceeded})
 
 
 def because_of_pods(here: Situation) -> Failure | None:
@@ -96,13 +97,11 @@ def _survived(here: Situation) -> Failure | None:
 
 
 def _waits_for_a_device(here: Situation, found: Failure) -> Failure | None:
-    if found.reason is not Reason.Unschedulable or not any(pod.ready for pod in here.pods_of_before):
+    if found.reason not in _NO_ROOM or not any(pod.ready for pod in here.pods_of_before):
         return None
     for name, count in _devices(here).items():
         if name in f"{found.message} {found.excerpt}":
-            message = f"The rollout waits for a GPU: {count} {name} needed, 0 free while the old server holds its own."
-            remedy = "Set `rollout.strategy: Recreate`, or free a GPU."
-            return failure(Reason.RolloutWaitsForGPU, message, remedy=remedy, excerpt=found.excerpt).on(found.pod)
+            return rollout_waits(name, count, found.message, found.excerpt).on(found.pod)
     return None
 
 

@@ -4,6 +4,7 @@ from vllm_operator.diagnose.crash import diagnose_log, fatal_while_starting
 from vllm_operator.diagnose.failure import Failure, failure, masked
 from vllm_operator.diagnose.pods import look_at_pod
 from vllm_operator.diagnose.reasons import MEANINGS, Meaning, Reason
+from vllm_operator.diagnose.scheduling import rollout_waits
 from vllm_operator.diagnose.workloads import look_at_answer, look_at_claim, look_at_deployment, look_at_job
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "look_at_job",
     "look_at_pod",
     "masked",
+    "rollout_waits",
 ]

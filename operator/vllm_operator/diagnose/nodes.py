@@ -103,7 +103,7 @@ def taken_away(state: PodState, node: Mapping[str, Any] | None) -> Failure | Non
 
 def under_strain(found: Failure | None, node: Mapping[str, Any] | None, state: PodState) -> Failure | None:
     """The failure of a container that was killed, with what its node was short of: the kernel kills for its node's memory, too."""
-    if found is None or found.exit_code != _KILLED and found.reason not in _AFTER_PRESSURE:
+    if found is None or (found.exit_code != _KILLED and found.reason not in _AFTER_PRESSURE):
         return found
     return _with_strain(found, NodeState.of(state.node, node))
 
@@ -121,7 +121,9 @@ def _is_lost(state: PodState, cause: str, seen: NodeState | None) -> bool:
         or state.phase == "Unknown"
         or (seen is not None and not seen.works and not state.ready)
         or _node_went(state, seen)
-        or any(c.ended == "ContainerStatusUnknown" and not c.running for c in state.containers)  # forgotten by a restart
+        or any(
+            c.ended == "ContainerStatusUnknown" and not c.running for c in state.containers
+        )  # forgotten by a restart
     )
 
 
@@ -146,7 +148,9 @@ def _lost(state: PodState, words: str, seen: NodeState | None) -> Failure:
         return failure(Reason.NodeLost, f"The node{where} {did} not answer: {said.rstrip('.')}.{again}", excerpt=words)
     trouble = f"{seen.trouble} {seen.strain}".strip()
     if seen.gone:
-        remedy = "Nothing to change: Kubernetes replaces the pod by itself; check why the node left if it was not meant to."
+        remedy = (
+            "Nothing to change: Kubernetes replaces the pod by itself; check why the node left if it was not meant to."
+        )
     elif seen.ready is not None and seen.ready.status == "Unknown":
         remedy = (
             "Check the node's machine, kubelet and network. Kubernetes replaces the pod after some five minutes; where the machine is"

@@ -33,14 +33,23 @@ def unschedulable(pod: PodState, message: str, *, old_pod_runs: bool) -> Failure
     wants = short_of(message)
     gpu = next((name for name in wants if is_gpu(name)), None)
     if gpu and old_pod_runs:
-        asked = pod.gpus[1] if pod.gpus else "a"
-        return failure(
-            Reason.RolloutWaitsForGPU,
-            f"The new pod waits for {asked} {gpu}: the old pod of this model still holds it. {_nodes(message)}",
-            excerpt=message,
-        )
+        return rollout_waits(gpu, pod.gpus[1] if pod.gpus else "1", _nodes(message), message)
     return failure(
         Reason.Unschedulable, _nodes(message, pod), remedy=_remedy(message, wants, gpu, pod), excerpt=message
+    )
+
+
+def rollout_waits(resource: str, asked: object, why: str, excerpt: str) -> Failure:
+    """The failure of a new pod that waits for devices while the model's old pod serves on with its own."""
+    free = "0" if str(asked) == "1" else "fewer"
+    message = (
+        f"The rollout waits for a GPU: {asked} {resource} needed, {free} free while the old server holds its own. {why}"
+    )
+    return failure(
+        Reason.RolloutWaitsForGPU,
+        message,
+        remedy="Set `rollout.strategy: Recreate` so that the old pod ends first, or free or add a GPU.",
+        excerpt=excerpt,
     )
 
 
