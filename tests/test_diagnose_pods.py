@@ -110,6 +110,13 @@ def test_each_kind_of_unschedulable_has_its_remedy(message: str, reason: Reason,
     assert remedy in found.remedy
 
 
+def test_the_full_stop_of_the_schedulers_sentence_is_no_part_of_the_resource() -> None:
+    found = look_at_pod(pending("0/1 nodes are available: 1 Insufficient nvidia.com/gpu. no new claims to deallocate."))
+
+    assert found is not None
+    assert "(the pod asks for 2 nvidia.com/gpu): 1 with too little nvidia.com/gpu free" in found.message
+
+
 def test_a_rollout_that_waits_for_the_old_pods_gpu_is_named() -> None:
     old = a_pod(name="llama-aaaa-1", hash_="aaaa", containers=[a_container("running", ready=True)])
 

@@ -9,7 +9,7 @@ from vllm_operator.diagnose.reasons import Reason
 
 _HEAD = re.compile(r"(?P<fit>\d+)/(?P<nodes>\d+) nodes are available: (?P<why>.{1,2000})", re.DOTALL)
 _ITEM = re.compile(r"(?P<count>\d+) (?P<what>(?:[^,{]|\{[^}]{0,300}\})+)")
-_INSUFFICIENT = re.compile(r"Insufficient (?P<resource>[\w./-]{1,100})")
+_INSUFFICIENT = re.compile(r"Insufficient (?P<resource>[\w./-]{0,99}\w)")
 _TAINT: Final = "untolerated taint"
 
 _UNBOUND = re.compile(
