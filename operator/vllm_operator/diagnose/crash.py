@@ -43,21 +43,38 @@ def fatal_while_starting(text: object) -> Failure | None:
 
 def _judge(seen: Evidence, exit_code: int | None) -> Failure:
     found = find(seen.text, context=seen.everything, stack=seen.stack, exit_code=exit_code, weights=CAUSES)
-    if found is not None:
-        return found
-    if seen.stack and not seen.ready:
-        placed = find(seen.root, context=seen.everything, stack=seen.stack, weights=frozenset({"place"}))
-        if placed is not None:
-            return placed
-    if seen.engine_lost or not (seen.root or seen.complaint):
-        symptom = find(seen.text, weights=frozenset({"symptom"}))
-        if symptom is not None:
-            return _of_service(seen) if seen.ready else symptom
-    if not seen.fatal and exit_code in (None, 0):
-        request = find(seen.text, weights=frozenset({"request"}))
-        if request is not None and (seen.ready or seen.root[:60] in request.excerpt):
-            return request
-    return _unknown(seen, exit_code)
+    return (
+        found
+        or _by_its_place(seen)
+        or _by_a_symptom(seen)
+        or _by_a_request(seen, exit_code)
+        or _unknown(seen, exit_code)
+    )
+
+
+def _by_its_place(seen: Evidence) -> Failure | None:
+    """By where an exception of unknown words was raised."""
+    if not seen.stack or seen.ready:
+        return None
+    return find(seen.root, context=seen.everything, stack=seen.stack, weights=frozenset({"place"}))
+
+
+def _by_a_symptom(seen: Evidence) -> Failure | None:
+    """By words that only say that the engine went; of a log without its beginning, that the cause stands there."""
+    if not seen.whole and not seen.root and (cut := find(seen.text, weights=frozenset({"cut"}))):
+        return cut
+    if not seen.engine_lost and (seen.root or seen.complaint):
+        return None
+    symptom = find(seen.text, weights=frozenset({"symptom"}))
+    return _of_service(seen) if symptom is not None and seen.ready else symptom
+
+
+def _by_a_request(seen: Evidence, exit_code: int | None) -> Failure | None:
+    """By a request that failed while the server lives."""
+    if seen.fatal or exit_code not in (None, 0):
+        return None
+    request = find(seen.text, weights=frozenset({"request"}))
+    return request if request is not None and (seen.ready or seen.root[:60] in request.excerpt) else None
 
 
 def _of_service(seen: Evidence) -> Failure:

@@ -37,6 +37,10 @@ _LEVEL = re.compile(
     r"(?:(?: \[(?P<site>[\w./-]{1,120}:\d{1,6})\]| (?P<old>[\w./-]{1,120}:\d{1,6})\])(?: |$)"
     r"|:[\w.]{1,80}:|: {1,8}|: ?$| - )"
 )
+_LOGGING = re.compile(
+    r"- (?:[\w]{1,40}\.){0,8}(?P<site>\w{1,60}) - (?P<level>TRACE|DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL) - "  # Python's own format
+    r"|\[(?P<only>TRACE|DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\] (?:\[(?P<at>[\w./-]{1,120}:\d{1,6})[^\]]{0,40}\] )?"
+)
 _GLOG = re.compile(
     r"(?:\[rank\d{1,4}\]:)?\[?(?P<level>[IWEF])\d{4} \d\d:\d\d:\d\d\.\d{3,9} +\d{1,10} (?P<site>[\w./-]{1,120}:\d{1,6})\] ?"
 )
@@ -119,10 +123,11 @@ def _plain(rest: str, level: str = "", process: str = "") -> Line:
     for _ in range(4):
         if rest[:1] in "([" and (match := _PROCESS.match(rest)):
             process = match.groupdict().get("name") or process or "rank"
-        elif not site and (match := _LEVEL.match(rest) or _GLOG.match(rest)):
+        elif not site and (match := _LEVEL.match(rest) or _GLOG.match(rest) or _LOGGING.match(rest)):
             found = match.groupdict()
-            level = _LEVELS.get(found["level"], found["level"])
-            site = found.get("site") or found.get("old") or "-"
+            said = found["level"] or found["only"]
+            level = _LEVELS.get(said, said)
+            site = found.get("site") or found.get("old") or found.get("at") or "-"
         else:
             break
         rest = rest[match.end() :]

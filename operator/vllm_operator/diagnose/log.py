@@ -16,6 +16,10 @@ from vllm_operator.diagnose.stacks import stack_of, stacks
 MAX_EVIDENCE_CHARS: Final = 64 * 1024
 
 _START = re.compile(r"non-default args:|vLLM (?:API )?server version \S|args: Namespace\(")
+_BEGINS = re.compile(
+    _START.pattern
+    + r"|Automatically detected platform|Initializing a V\d LLM engine|Starting to load model|Loading (?:model weights|safetensors|pt) "
+)
 _READY = re.compile(r"Application startup complete|Uvicorn running on |Started server process .{0,40}ready")
 _STOP = re.compile(
     r"\[shutdown\] API server: shutdown triggered|Received signal SIG(?:TERM|INT)|KeyboardInterrupt: terminated|Gracefully stopping http server"
@@ -80,6 +84,8 @@ class Evidence:
 
     text: str
     everything: str
+    whole: bool
+    """The log shows a start of the server: what is not in it was not said."""
     ready: bool
     stopped: bool
     engine_lost: bool
@@ -132,17 +138,21 @@ def _evidence(lines: Sequence[Line]) -> Evidence:
     kept = _unique([*_candidates(lines[:ready_at], serving=False), *_candidates(lines[ready_at:end], serving=True)])
     text = "\n".join(line.text for line in kept)[:MAX_EVIDENCE_CHARS]
     root = _root(kept)
+    stack = stack_of(root, stacks(lines, EXCEPTION))
+    if (said := _with_its_line(root, stack)) != root:
+        text, root = text.replace(root, said, 1), said
     return Evidence(
         text=text,
         everything="\n".join(line.text for line in lines if line.level in ("INFO", "WARNING", ""))[
             : 4 * MAX_EVIDENCE_CHARS
         ],
+        whole=_first(lines, _BEGINS) < len(lines),
         ready=ready_at < len(lines),
         stopped=stop_at < len(lines) and not lost,
         engine_lost=lost,
         fatal=FATAL.search(text) is not None,
         root=root,
-        stack=stack_of(root, stacks(lines, EXCEPTION)),
+        stack=stack,
         complaint=_complaint(kept),
         tail="\n".join(line.text for line in lines if line.text.strip() and not _NOISE.search(line.text))[-1024:],
     )
@@ -206,6 +216,16 @@ def _counts(line: Line, serving: bool, in_request: bool) -> bool:
 def _unique(lines: Iterable[Line]) -> list[Line]:
     seen: set[str] = set()
     return [line for line in lines if not (line.text in seen or seen.add(line.text))]  # type: ignore[func-returns-value]
+
+
+def _with_its_line(root: str, stack: str) -> str:
+    """An assertion without words says what it asserted: the line it stands in."""
+    source = stack.rpartition("\n")[2].partition(": ")[2]
+    return (
+        f"{root.rstrip(':')}: {source}"
+        if root.rstrip(":") == "AssertionError" and source.startswith("assert ")
+        else root
+    )
 
 
 def _complaint(kept: Sequence[Line]) -> str:

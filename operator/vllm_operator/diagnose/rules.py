@@ -17,9 +17,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from vllm_operator.diagnose.failure import Failure, failure
 from vllm_operator.diagnose.reasons import MEANINGS, Reason
 
-Weight = Literal["root", "consequence", "fallback", "place", "symptom", "request"]
+Weight = Literal["root", "consequence", "fallback", "place", "cut", "symptom", "request"]
 Where = Literal["log", "image", "start", "mount", "create", "claim", "evict"]
-_WEIGHTS: Final = {"root": 0, "consequence": 1, "fallback": 2, "place": 3, "symptom": 4, "request": 5}
+_WEIGHTS: Final = {"root": 0, "consequence": 1, "fallback": 2, "place": 3, "cut": 4, "symptom": 5, "request": 6}
 _EXCERPT_LINES: Final = 3
 _TOKEN = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|.", re.DOTALL)
 """Escapes, character classes and single characters."""
