@@ -11,7 +11,6 @@ from tests.cluster.steps import StepFailed, run, step
 
 # A file that shows a package is there, and the package: asking dpkg would take longer than all of these.
 NODE_PACKAGES = {
-    "/usr/bin/containerd": "containerd",
     "/usr/sbin/runc": "runc",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
     "/usr/sbin/nft": "nftables",
@@ -54,6 +53,6 @@ def go_compiler() -> str:
     found = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if found is None:
         raise StepFailed(
-            "Go 1.26 or newer builds the node's Kubernetes, and there is no `go` here: install it from go.dev/dl"
+            "Go 1.26 or newer builds the node's Kubernetes and containerd, and there is no `go` here: install it from go.dev/dl"
         )
     return found

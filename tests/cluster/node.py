@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from tests.cluster import (
     binary,
@@ -40,10 +40,11 @@ def up(wanted_images: tuple[str, ...]) -> None:
             host.install(host.NODE_PACKAGES)
             certificates.issue()
             network.set_up()
-            runtime.start(images.pause_reference())
-        # The binary takes minutes of compiling, the images minutes of downloading: they fill each other's pauses.
+        # The programs take minutes of compiling, the images minutes of downloading: they fill each other's pauses.
         with ThreadPoolExecutor() as pool:
-            work = [pool.submit(_start_kubernetes), *(pool.submit(_put, name) for name in wanted_images)]
+            started = pool.submit(runtime.start, images.pause_reference())
+            work = [started, pool.submit(_start_kubernetes, started)]
+            work += [pool.submit(_put, name, started) for name in wanted_images]
             all_done(work)
     say(f"The node is up after {time.monotonic() - begun:.1f} s: export KUBECONFIG={KUBECONFIG}")
 
@@ -53,13 +54,17 @@ def is_up() -> bool:
     return all(processes.is_running(name) for name in COMPONENTS) and _api_is_ready() and _node_is_ready()
 
 
-def _put(name: str) -> None:
+def _put(name: str, runtime_started: Future[None]) -> None:
+    if not binary.runtime_folder().exists():
+        images.build(name)  # while containerd compiles
+    runtime_started.result()
     images.put_on_node(name)
 
 
-def _start_kubernetes() -> None:
+def _start_kubernetes(runtime_started: Future[None]) -> None:
     if is_up():
         return
+    runtime_started.result()  # one compiler after the other: what both need is then compiled once
     folder = binary.built()
     binary.link(folder)
     images.put_pause_on_node(folder)

@@ -8,21 +8,24 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from tests.cluster import processes
+from tests.cluster import binary, processes
 from tests.cluster.network import CNI_CONFIG
 from tests.cluster.places import BINARIES, CACHE, CONTAINERD_SOCKET, CONTAINERD_STATE, HERE, STATE
 from tests.cluster.steps import pipe, run, say, succeeds
 
-IMAGE_STORE = CACHE / "containerd"
+IMAGE_STORE = CACHE / "containerd-2"  # its number is part of the name: no release reads the store of one before it
 PAUSE = "vllm-operator.local/pause"
 ENDPOINT = f"unix://{CONTAINERD_SOCKET}"
 # kubelet removes unused images when it thinks that the disk is full; the label keeps it from ours.
 PINNED = "io.cri-containerd.pinned=pinned"
-CTR = ("ctr", "--address", str(CONTAINERD_SOCKET), "--namespace", "k8s.io")
+CTR = (str(BINARIES / "ctr"), "--address", str(CONTAINERD_SOCKET), "--namespace", "k8s.io")
 
 
 def start(pause_reference: str) -> None:
-    """Starts containerd, and waits until it answers."""
+    """Starts containerd, and waits until it answers. Builds it when the cache lacks it."""
+    if processes.is_running("containerd") and answers():
+        return
+    binary.link_runtime(binary.built_runtime())
     CONTAINERD_STATE.mkdir(parents=True, exist_ok=True)
     IMAGE_STORE.mkdir(parents=True, exist_ok=True)
     config = STATE / "containerd.toml"
@@ -32,12 +35,14 @@ def start(pause_reference: str) -> None:
         "SOCKET": CONTAINERD_SOCKET,
         "CNI_CONFIG": CNI_CONFIG,
         "PAUSE": pause_reference,
+        # The file itself: a pod's shim is found by its command line, wherever the checkout goes.
+        "SHIM": binary.runtime_folder() / "containerd-shim-runc-v2",
     }
     text = (HERE / "containerd.toml").read_text()
     for name, value in places.items():
         text = text.replace(f'"@{name}@"', json.dumps(str(value)))
     config.write_text(text)
-    processes.start("containerd", "containerd", "--config", config)
+    processes.start("containerd", BINARIES / "containerd", "--config", config)
     processes.wait_for("containerd", "containerd answers", answers)
 
 
