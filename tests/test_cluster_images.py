@@ -136,6 +136,35 @@ def test_the_binary_is_named_by_its_sources_and_states_the_version_it_was_built_
     assert re.fullmatch(r"v1\.\d+\.\d+", binary.kubernetes_version())
 
 
+def test_the_container_runtime_is_one_that_mounts_images_as_volumes_and_is_named_by_its_version() -> None:
+    major, minor, _ = map(int, binary.containerd_version().removeprefix("v").split("."))
+
+    assert (major, minor) >= (2, 1)
+    assert re.fullmatch("runtime-[0-9a-f]{12}", binary.runtime_folder().name)
+
+
+def test_a_build_that_was_interrupted_is_no_build_and_what_it_replaces_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binary, "CACHE", tmp_path)
+    (tmp_path / "runtime-000000000000").mkdir()
+    (tmp_path / "localkube-000000000000").mkdir()
+    wanted = tmp_path / "runtime-111111111111"
+
+    def breaks_off(folder: Path) -> None:
+        (folder / "half").touch()
+        raise StepFailed("no compiler")
+
+    with pytest.raises(StepFailed, match="no compiler"):
+        binary.cached(wanted, "building", breaks_off)
+    assert not wanted.exists()
+
+    assert binary.cached(wanted, "building", lambda folder: (folder / "containerd").touch()) == wanted
+    assert [path.name for path in wanted.iterdir()] == ["containerd"]
+    assert binary.cached(wanted, "building", breaks_off) == wanted
+    assert {path.name for path in tmp_path.glob("*-*")} == {"localkube-000000000000", wanted.name}
+
+
 def test_a_process_that_ended_and_a_pid_of_somebody_else_are_not_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

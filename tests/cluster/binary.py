@@ -74,16 +74,17 @@ def runtime_folder() -> Path:
 
 def built_runtime() -> Path:
     """The folder with containerd, its shim and ctr; builds them when the cache lacks them (two minutes)."""
-    return _built(runtime_folder(), f"building containerd {containerd_version()}", _build_runtime)
+    return cached(runtime_folder(), f"building containerd {containerd_version()}", _build_runtime)
 
 
 def built() -> Path:
     """The folder with `localkube` and `pause`; builds them when the cache lacks them (minutes)."""
     title = f"building Kubernetes {kubernetes_version()}, etcd, CoreDNS and helm into one binary"
-    return _built(CACHE / f"localkube-{sources_hash()}", title, _build)
+    return cached(CACHE / f"localkube-{sources_hash()}", title, _build)
 
 
-def _built(folder: Path, title: str, build: Callable[[Path], None]) -> Path:
+def cached(folder: Path, title: str, build: Callable[[Path], None]) -> Path:
+    """The folder of the cache, which `build` fills when it is not there. What it replaces is removed."""
     kind = folder.name.partition("-")[0]
     if folder.exists():
         return folder
