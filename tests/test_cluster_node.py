@@ -181,6 +181,21 @@ def test_a_limited_volume_holds_no_more_than_was_asked_for(namespace: str, pytho
     assert outcome_of(namespace, "write").strip() == "ENOSPC"
 
 
+def test_an_image_is_a_volume_that_can_be_read_and_not_written(namespace: str, python_image: str) -> None:
+    code = (
+        "import errno, os\n"
+        "try: open('/image/f', 'w')\n"
+        "except OSError as error: print(errno.errorcode[error.errno], os.path.isdir('/image/usr/lib'))"
+    )
+    mount = {"name": "image", "mountPath": "/image", "readOnly": True}
+    pod = a_pod(
+        python_image, code, mounts=[mount], volumes=[{"name": "image", "image": {"reference": python_image}}]
+    )
+    kubectl("-n", namespace, "apply", "-f", "-", manifest=a_job("look", pod))
+
+    assert outcome_of(namespace, "look").split() == ["EROFS", "True"]
+
+
 def test_a_pod_that_asks_for_gpus_is_scheduled(namespace: str, python_image: str) -> None:
     pod = a_pod(python_image, "print('ran')", limits={"nvidia.com/gpu": 2})
     kubectl("-n", namespace, "apply", "-f", "-", manifest=a_job("gpus", pod))
