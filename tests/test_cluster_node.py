@@ -188,9 +188,7 @@ def test_an_image_is_a_volume_that_can_be_read_and_not_written(namespace: str, p
         "except OSError as error: print(errno.errorcode[error.errno], os.path.isdir('/image/usr/lib'))"
     )
     mount = {"name": "image", "mountPath": "/image", "readOnly": True}
-    pod = a_pod(
-        python_image, code, mounts=[mount], volumes=[{"name": "image", "image": {"reference": python_image}}]
-    )
+    pod = a_pod(python_image, code, mounts=[mount], volumes=[{"name": "image", "image": {"reference": python_image}}])
     kubectl("-n", namespace, "apply", "-f", "-", manifest=a_job("look", pod))
 
     assert outcome_of(namespace, "look").split() == ["EROFS", "True"]
