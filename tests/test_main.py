@@ -102,6 +102,18 @@ def test_fit_without_a_name_tells_of_every_accelerator_of_the_platform(
     assert len(lines) == 2 + len(verdicts)
 
 
+def test_what_is_wrong_everywhere_is_said_once_below_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_file(tmp_path, "config.json", json.dumps(CONFIG))
+    wrong = {**MODEL, "spec": {"model": "org/name", "quantization": "awq"}}
+
+    assert main(["fit", a_file(tmp_path, "m.yaml", wrong), "--config", str(tmp_path)]) == 1
+    whys = [line for line in capsys.readouterr().out.splitlines() if line.startswith("why not, on ")]
+    assert len(whys) == 1
+    assert "this one is not quantized" in whys[0]
+
+
 def test_fit_counts_the_weights_that_lie_in_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     header = json.dumps({"w": {"dtype": "BF16", "shape": [1024, 1024], "data_offsets": [0, 2 << 20]}}).encode()
     (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -93,7 +94,15 @@ def _told(model: str, verdicts: Sequence[Verdict]) -> str:
     rows = [COLUMNS, *(_row(verdict) for verdict in verdicts)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return "\n".join([f"model {model}", *lines])
+    return "\n".join([f"model {model}", *lines, *_common(verdicts)])
+
+
+def _common(verdicts: Sequence[Verdict]) -> list[str]:
+    """What stands against several accelerators alike: memory differs, an argument that is wrong is wrong on each."""
+    whys = (verdict.message.partition(": use ")[0] for verdict in verdicts if verdict.fits is False)
+    counts = Counter(why for why in whys if why)
+    alike = [message for message, count in counts.items() if count > 1]
+    return ["", *(f"why not, on {counts[message]} of them: {message}" for message in alike)] if alike else []
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:
