@@ -16,11 +16,12 @@ EPOCH = "1970-01-01T00:00:00Z"
 
 
 class ConditionType(StrEnum):
-    """The conditions of a model. Reconciling and Stalled are there only while they are true."""
+    """The conditions of a model. AdaptersReady is only of live adapters; Reconciling and Stalled only while they are true."""
 
     WEIGHTS_READY = "WeightsReady"
     FITS = "Fits"
     AVAILABLE = "Available"
+    ADAPTERS_READY = "AdaptersReady"
     READY = "Ready"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
@@ -76,6 +77,10 @@ class AdapterStatus(Base):
     """An adapter and the pods that serve it."""
 
     name: str
+    source: str | None = None
+    commit: str | None = Field(None, description="Commit of the files, or for buckets a digest of the listing.")
+    reason: str | None = Field(None, description="Why it is not on every server, of adapters that are loaded live.")
+    message: str | None = None
     pods: tuple[str, ...] = Field((), max_length=1000)
 
 

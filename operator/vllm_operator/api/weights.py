@@ -75,6 +75,21 @@ class Adapter(Base):
     revision: Revision | None = Field(None, description="Branch, tag or commit of the adapter's repository.")
 
 
+class AdapterCache(Base):
+    """The volume that live adapters are downloaded to: one for each model."""
+
+    size: Quantity | None = Field(None, description="Size of the volume. Unset: 10Gi.")
+    storage_class_name: ObjectName | None = Field(
+        None, description="Unset: that of the cache, the platform's or the cluster's default."
+    )
+    access_modes: tuple[Literal["ReadWriteOnce", "ReadWriteMany"], ...] = Field(
+        (),
+        max_length=2,
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+        description="Unset: ReadWriteMany where the cache has it, else ReadWriteOnce.",
+    )
+
+
 class Weights(Base):
     """The part of `spec` about weights."""
 
@@ -96,3 +111,18 @@ class Weights(Base):
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         description="LoRA adapters that are served beside the model.",
     )
+    adapter_loading: Literal["Static", "Live"] | None = Field(
+        None,
+        description=(
+            "Static: servers start with the adapters, and another list restarts them. Live: running servers load and "
+            "unload adapters; whoever reaches a server can do so, too. Unset: Static."
+        ),
+    )
+    adapter_cache: AdapterCache = Field(
+        default_factory=AdapterCache, description="The volume of live adapters, with adapterLoading Live."
+    )
+
+    @property
+    def loads_live(self) -> bool:
+        """Whether running servers load and unload the adapters."""
+        return self.adapter_loading == "Live"

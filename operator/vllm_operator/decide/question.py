@@ -144,7 +144,7 @@ def arguments_of(spec: Spec, image: str) -> Arguments:
         kv_cache_memory_bytes=quantity_bytes(spec.kv_cache_memory) if spec.kv_cache_memory else None,
         block_size=spec.block_size,
         runner=spec.runner,
-        enable_lora=bool(spec.enable_lora or spec.adapters),
+        enable_lora=bool(spec.enable_lora or spec.adapters or spec.loads_live),
         max_loras=spec.max_loras or 1,
         max_lora_rank=spec.max_lora_rank or 16,
         enable_prefix_caching=spec.enable_prefix_caching,

@@ -4,9 +4,12 @@ Pure: same model and settings, same plan. `plan_model` never raises for a model 
 `problems`. What the inspection found is passed on by hand: `plan_weights(plan, answer)`, `plan_server(plan, weights)`.
 """
 
+from vllm_operator.plan.adapters import plan_adapter_pull
 from vllm_operator.plan.model import plan_model
 from vllm_operator.plan.server import plan_server
 from vllm_operator.plan.types import (
+    AdapterPlan,
+    AdapterPullPlan,
     ClaimPlan,
     ConfigMapPlan,
     DeploymentPlan,
@@ -22,6 +25,8 @@ from vllm_operator.plan.wanted import wanted
 from vllm_operator.plan.weights import plan_weights
 
 __all__ = [
+    "AdapterPlan",
+    "AdapterPullPlan",
     "ClaimPlan",
     "ConfigMapPlan",
     "DeploymentPlan",
@@ -32,6 +37,7 @@ __all__ = [
     "ServerPlan",
     "ServicePlan",
     "WeightsPlan",
+    "plan_adapter_pull",
     "plan_model",
     "plan_server",
     "plan_weights",

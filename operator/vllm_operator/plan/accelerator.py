@@ -77,9 +77,9 @@ def ranks(spec: Spec) -> int:
     return (sizes[0] or 1) * (sizes[1] or 1) * (sizes[2] or 1)
 
 
-def place_pull(spec: Spec, profiles: Named) -> Placement:
+def place_pull(spec: Spec, profiles: Named, *together: Mapping[str, str]) -> Placement:
     """Where a download runs: where the server may run, and there where it probably can. A volume may be bound to that place."""
-    placement = place(spec, profiles)
+    placement = place(spec, profiles, *together)
     hints = [
         {"key": key, "operator": "In", "values": [value]}
         for _, profile in profiles
@@ -94,16 +94,16 @@ def place_pull(spec: Spec, profiles: Named) -> Placement:
     return replace(placement, affinity={**placement.affinity, "nodeAffinity": nodes})
 
 
-def place(spec: Spec, profiles: Named, together: Mapping[str, str] | None = None) -> Placement:
-    """Where pods may run. `together` are labels of pods that must share a node (a volume that one node can mount)."""
+def place(spec: Spec, profiles: Named, *together: Mapping[str, str]) -> Placement:
+    """Where pods may run. `together`: pods with such labels must share a node (a volume that one node can mount)."""
     selector: dict[str, str] = dict(spec.pod.node_selector)
     terms = [_expressions(profile) for _, profile in profiles]
     if len(profiles) == 1:
         selector |= {key: value for key, value in profiles[0][1].node_selector.items() if isinstance(value, str)}
         terms = [[term for term in terms[0] if len(term["values"]) > 1]]
     affinity = _with_nodes(dict(spec.pod.affinity or {}), terms)
-    if together:
-        affinity = _with_neighbours(affinity, together)
+    for labels in together:
+        affinity = _with_neighbours(affinity, labels)
     tolerations = [toleration.as_json() for toleration in spec.pod.tolerations]
     tolerations += [toleration.as_json() for _, profile in profiles for toleration in profile.tolerations]
     return Placement(

@@ -117,7 +117,7 @@ def serve_args(
     """
     flags = _own_flags(port, tokenizer_path, chat_template_path, shutdown_timeout, ssl_keyfile, ssl_certfile)
     flags += field_words(spec).values()
-    if lora_modules and spec.enable_lora is None:
+    if (lora_modules or spec.loads_live) and spec.enable_lora is None:
         flags.append("--enable-lora")
     # Sorted: another order would be another pod template, and restart every server.
     words = [model_path, *sorted(flags), "--served-model-name", *served_model_names]

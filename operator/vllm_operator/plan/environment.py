@@ -87,7 +87,7 @@ def server_environment(
     values |= profile.env if profile else {}
     values |= {variable.name: variable.value for variable in spec.env}
     values |= _ALWAYS | _FOLDERS | {name: caches + path for name, path in _COMPILED.items()}
-    if settings.policy.allow_live_adapters and (spec.enable_lora or spec.adapters):
+    if spec.loads_live:
         values["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     references: list[Json] = []
     if streamed:

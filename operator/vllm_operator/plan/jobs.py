@@ -54,9 +54,15 @@ def pull_job(
     requests: Sequence[Mapping[str, Any]],
     claim_name: str | None,
     profiles: Named,
+    *together: Mapping[str, str],
 ) -> JobPlan:
-    """The Job that brings the parts to a claim (None: a pod does its work for itself). It runs where the server may run: a volume can be bound to a node or zone."""
-    return _job(model, settings, "pull", name, parts, joined(requests), claim_name, place_pull(model.spec, profiles))
+    """The Job that brings the parts to a claim (None: a pod does its work for itself).
+
+    It runs where the server may run: a volume can be bound to a node or zone. `together` are labels of pods that it has
+    to share a node with.
+    """
+    placement = place_pull(model.spec, profiles, *together)
+    return _job(model, settings, "pull", name, parts, joined(requests), claim_name, placement)
 
 
 def _job(

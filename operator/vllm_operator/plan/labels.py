@@ -11,6 +11,7 @@ MANAGER = "vllm-operator"
 MODEL_LABEL = f"{GROUP}/model"
 JOB_LABEL = f"{GROUP}/job"
 CLAIM_LABEL = f"{GROUP}/claim"
+ADAPTERS_LABEL = f"{GROUP}/adapters"  # on pods that mount the volume of live adapters
 RETAIN_LABEL = f"{GROUP}/retain"  # on a claim that outlives its models: it has no owner to be found by
 WANTED_ANNOTATION = f"{GROUP}/wanted"
 COMMITS_ANNOTATION = f"{GROUP}/commits"  # all that WANTED_ANNOTATION was made with, joined by commas

@@ -6,13 +6,14 @@ weights have 10 GiB; names with a hash of the commit and the claim's size then d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from vllm_operator.api import VLLMModel
+from vllm_operator.plan.adapters import plan_adapter_pull
 from vllm_operator.plan.model import plan_model
 from vllm_operator.plan.server import plan_server
-from vllm_operator.plan.types import Plan, Problem
+from vllm_operator.plan.types import ClaimPlan, JobPlan, Plan, Problem
 from vllm_operator.plan.weights import plan_weights
 from vllm_operator.render import render_part
 from vllm_operator.settings import Settings
@@ -40,7 +41,15 @@ def manifests(model: VLLMModel, settings: Settings, answer: Mapping[str, object]
     if server.problems:
         raise PlanError(server.problems)
     parts = (plan.inspect, weights.claim, weights.pull, server.chat_template, server.deployment, server.service)
-    return [render_part(part) for part in parts if part is not None]
+    return [render_part(part) for part in (*parts, *_live_adapters(plan)) if part is not None]
+
+
+def _live_adapters(plan: Plan) -> Iterator[ClaimPlan | JobPlan | None]:
+    """The volume of the adapters that servers load while they run, and each adapter's Jobs."""
+    yield plan.adapter_claim
+    for adapter in plan.adapters:
+        yield adapter.inspect
+        yield plan_adapter_pull(plan, adapter, {"commit": adapter.part.revision or "main", "bytes": 0}).pull
 
 
 def assumed_answer(plan: Plan) -> Mapping[str, object]:

@@ -19,13 +19,22 @@ DEFAULT_TRIES = 4
 
 
 def parts_of(spec: Spec) -> tuple[Part, ...]:
-    """The model first, then its draft model, then its adapters in the spec's order. Raises ValueError for what is no source."""
+    """What servers start with: the model, its draft model, and its adapters in the spec's order, unless those are loaded live.
+
+    Raises ValueError for what is no source.
+    """
     model = parse_source(spec.model)
     parts = [Part(MODEL, model, spec.revision or model.revision, _request(spec, model, spec.revision))]
     draft = draft_of(spec)
     if draft is not None:
         request = _base_request(spec, *draft) | {"trustRemoteCode": bool(spec.trust_remote_code)}
         parts.append(Part(DRAFT, *draft, request))
+    return tuple(parts) if spec.loads_live else (*parts, *adapter_parts(spec))
+
+
+def adapter_parts(spec: Spec) -> tuple[Part, ...]:
+    """The adapters in the spec's order. Raises ValueError for what is no source."""
+    parts = []
     for adapter in spec.adapters:
         source = parse_source(adapter.source)
         revision = adapter.revision or source.revision

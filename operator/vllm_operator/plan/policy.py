@@ -21,6 +21,7 @@ def policy_problems(model: VLLMModel, parts: tuple[Part, ...], settings: Setting
     return [
         *_source_problems(model, parts, settings),
         *_code_problems(model, settings),
+        *_adapter_problems(model, settings),
         *_image_problems(model, settings),
         *_environment_problems(model, settings),
         *_media_problems(model, settings),
@@ -58,6 +59,13 @@ def _code_problems(model: VLLMModel, settings: Settings) -> list[Problem]:
         )
         return [_problem("code", "trustRemoteCode: the platform does not run code from model repositories.", remedy)]
     return []
+
+
+def _adapter_problems(model: VLLMModel, settings: Settings) -> list[Problem]:
+    if not model.spec.loads_live or settings.policy.allow_live_adapters:
+        return []
+    message = "adapterLoading: the platform does not allow servers whose adapters can be changed while they run."
+    return [_problem("live", message, "Use Static, or let the platform set policy.allowLiveAdapters.")]
 
 
 def _image_problems(model: VLLMModel, settings: Settings) -> list[Problem]:
@@ -102,6 +110,7 @@ def _media_problems(model: VLLMModel, settings: Settings) -> list[Problem]:
 
 _REASONS = {
     "source": ProblemReason.SOURCE_NOT_ALLOWED,
+    "live": ProblemReason.LIVE_ADAPTERS_NOT_ALLOWED,
     "code": ProblemReason.TRUST_REMOTE_CODE_NOT_ALLOWED,
     "image": ProblemReason.IMAGE_NOT_ALLOWED,
     "env": ProblemReason.ENV_NOT_ALLOWED,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vllm_operator.plan.accelerator import image_of, place
+from vllm_operator.plan.adapters import adapter_labels, adapter_mount, pods_together
 from vllm_operator.plan.args import inert, serve_args
 from vllm_operator.plan.chat import Template, chat_template
 from vllm_operator.plan.draft import with_draft
@@ -107,7 +108,8 @@ def _deployment(plan: Plan, weights: WeightsPlan, template: Template | None, ask
     together = {CLAIM_LABEL: digest(weights.claim_name)} if weights.claim_name else {}
     modes = _access_modes(plan, weights)
     bound = together if modes and "ReadWriteMany" not in modes and "ReadOnlyMany" not in modes else None
-    one_node = weights.claim_name is not None and (bound is not None or not modes)
+    neighbours = (*((bound,) if bound else ()), *pods_together(plan.adapter_claim))
+    one_node = bool(neighbours) or (weights.claim_name is not None and not modes)
     return DeploymentPlan(
         name=short_name(metadata.name),
         namespace=metadata.namespace,
@@ -119,9 +121,9 @@ def _deployment(plan: Plan, weights: WeightsPlan, template: Template | None, ask
         strategy=strategy_of(spec, one_node, "ReadWriteOncePod" in modes),
         progress_deadline_seconds=budget + _PROGRESS_BEYOND_STARTUP + _pulling_seconds(weights),
         selector=model_selector(metadata),
-        pod_labels={**spec.pod.labels, **model_labels(metadata), **together},
+        pod_labels={**spec.pod.labels, **model_labels(metadata), **together, **adapter_labels(plan.adapter_claim)},
         pod_annotations={**spec.pod.annotations, WANTED_ANNOTATION: asked},
-        placement=place(spec, plan.profiles, bound),
+        placement=place(spec, plan.profiles, *neighbours),
         supplemental_groups=tuple(profile.supplemental_groups) if profile else (),
         image_pull_secrets=tuple(secret.as_json() for secret in spec.pod.image_pull_secrets),
         resource_claims=resource_claims(spec),
@@ -190,4 +192,7 @@ def _volumes_and_mounts(plan: Plan, weights: WeightsPlan, template: Template | N
     if template:
         volumes.append(template.volume)
         mounts.append(template.mount)
+    if adapters := adapter_mount(plan.adapter_claim):
+        volumes += adapters.volumes
+        mounts += adapters.mounts
     return {"volumes": (*weights.volumes, *volumes), "mounts": (*weights.mounts, *mounts)}

@@ -25,6 +25,7 @@ class ProblemReason(StrEnum):
     TRUST_REMOTE_CODE_NOT_ALLOWED = "TrustRemoteCodeNotAllowed"
     ENV_NOT_ALLOWED = "EnvNotAllowed"
     IMAGE_UNKNOWN = "ImageUnknown"
+    LIVE_ADAPTERS_NOT_ALLOWED = "LiveAdaptersNotAllowed"
     ACCELERATOR_UNKNOWN = "AcceleratorUnknown"
     CACHE_TOO_SMALL = "CacheTooSmall"
     INSPECTION_UNREADABLE = "InspectionUnreadable"
@@ -94,6 +95,26 @@ class ClaimPlan:
     storage_class_name: str | None
     access_modes: tuple[str, ...]
     retain: bool  # the claim outlives its models: it gets no ownerReferences
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterPlan:
+    """An adapter that running servers load: what is asked about it before its commit is known."""
+
+    name: str
+    part: Part
+    inspect: JobPlan
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterPullPlan:
+    """Where a live adapter comes to lie, and the Job that brings it there. `problem`: its inspection cannot be read."""
+
+    name: str
+    commit: str
+    path: str  # in the servers' pods; another commit has another path
+    pull: JobPlan | None
+    problem: Problem | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +217,8 @@ class ServerPlan:
 class Plan:
     """A model read against the settings. With problems, nothing of it is to be carried out.
 
-    `inspect` is None where nothing can be looked up (a claim, an image, a node's path).
+    `inspect` is None where nothing can be looked up (a claim, an image, a node's path). `parts` are what servers start
+    with; `adapters` are loaded while they run, from `adapter_claim`, which is None where the spec does not ask for that.
     """
 
     model: VLLMModel
@@ -206,3 +228,5 @@ class Plan:
     parts: tuple[Part, ...]
     profiles: tuple[tuple[str, Profile], ...]  # accelerators in the user's order, by name
     inspect: JobPlan | None
+    adapters: tuple[AdapterPlan, ...] = ()
+    adapter_claim: ClaimPlan | None = None

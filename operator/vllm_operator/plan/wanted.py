@@ -35,4 +35,6 @@ def wanted(model: VLLMModel, commit: str | None) -> str:
 
 
 def _beside_the_pod(model: VLLMModel) -> dict[str, Any]:
-    return _NEVER if model.spec.cache.type == "None" else _NEVER | _FETCHING
+    # Servers that load adapters while they run are not made anew for another list of them.
+    adapters: dict[str, Any] = {"adapters": True} if model.spec.loads_live else {}
+    return _NEVER | adapters | ({} if model.spec.cache.type == "None" else _FETCHING)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from vllm_operator.api.rules.rule import Rule, needs, wants
 
 _POOLING = "!(has(self.runner) && self.runner == 'pooling')"
-_LORA = "(has(self.adapters) && size(self.adapters) > 0 || has(self.enableLoRA) && self.enableLoRA)"
+_LIVE = "(has(self.adapterLoading) && self.adapterLoading == 'Live')"
+_LORA = f"(has(self.adapters) && size(self.adapters) > 0 || has(self.enableLoRA) && self.enableLoRA || {_LIVE})"
 _WORLD = " * ".join(
     f"(has(self.{field}) ? self.{field} : 1)"
     for field in ("tensorParallelSize", "pipelineParallelSize", "dataParallelSize")
@@ -102,7 +103,7 @@ ENGINE = (
 
 LORA_RULES = (
     *(
-        needs(field, _LORA, f"{field}: needs adapters, or enableLoRA: true")
+        needs(field, _LORA, f"{field}: needs adapters, adapterLoading: Live, or enableLoRA: true")
         for field in ("maxLoRAs", "maxLoRARank", "maxCPULoRAs")
     ),
     needs(
@@ -115,6 +116,26 @@ LORA_RULES = (
         "self.maxCPULoRAs >= (has(self.maxLoRAs) ? self.maxLoRAs : 1)",
         "maxCPULoRAs: at least maxLoRAs",
     ),
+    needs("enableLoRA", f"self.enableLoRA || !{_LIVE}", "enableLoRA: adapterLoading Live needs it; leave it out"),
+    Rule(
+        f"!{_LIVE} || !has(self.apiKeySecretRef)",
+        "adapterLoading: Live cannot go with apiKeySecretRef: the operator reads no Secret, and so could not load anything",
+        "adapterLoading",
+    ),
+    Rule(
+        f"!{_LIVE} || !has(self.dataParallelSize) || self.dataParallelSize == 1",
+        "adapterLoading: Live cannot go with dataParallelSize above 1: vLLM then has several front ends, and would load "
+        "an adapter into one of them",
+        "adapterLoading",
+    ),
+    Rule(
+        f"!{_LIVE} || !has(self.adapters) || "
+        "self.adapters.all(a, !(a.source.startsWith('pvc://') || a.source.startsWith('oci://') || a.source.startsWith('file://')))",
+        "adapterLoading: Live downloads adapters; one in pvc://, oci:// or file:// would have to be mounted when the server "
+        "starts; use Static",
+        "adapterLoading",
+    ),
+    Rule(f"!has(self.adapterCache) || {_LIVE}", "adapterCache: belongs to adapterLoading Live", "adapterCache"),
     Rule(
         "!has(self.adapters) || !has(self.servedModelName) || "
         "self.adapters.all(a, !self.servedModelName.exists(n, n == a.name))",
