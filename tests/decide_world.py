@@ -200,7 +200,7 @@ class Cluster:
             # Restarts without end would be no fixed point; nothing is decided on more than a few.
             more = min(pod.restarts + 1, 9)
             return replace(pod, ready=False, answer=None, restarts=more, failure=self.truth.crash.on(pod.name, 1))
-        adapters = tuple(adapter.name for adapter in self.model.spec.adapters)
+        adapters = {adapter.name: f"/models/{adapter.name}" for adapter in self.model.spec.adapters}
         answer = answers(works=self.truth.works, problem="", adapters=adapters)
         return replace(pod, ready=True, started=True, answer=answer, failure=None)
 

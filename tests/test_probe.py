@@ -30,12 +30,12 @@ async def ask(server: VLLM, question: Question | None = None) -> Any:
 
 
 async def test_a_server_that_works_says_what_it_serves() -> None:
-    answer = await ask(VLLM(names=("tiny", "alias"), max_model_len=4096, adapters=("french",)))
+    answer = await ask(VLLM(names=("tiny", "alias"), max_model_len=4096, adapters={"french": "/adapters/french"}))
 
     assert (answer.healthy, answer.works, answer.problem) == (True, True, "")
     assert answer.served_models == ("tiny", "alias")
     assert answer.max_model_len == 4096
-    assert answer.adapters == ("french",)
+    assert answer.adapters == {"french": "/adapters/french"}
 
 
 async def test_before_ready_one_token_is_generated_and_never_again() -> None:
@@ -228,7 +228,7 @@ async def test_nonsense_in_an_answer_is_a_problem_not_an_error(said: str) -> Non
 
 
 async def test_from_outside_pods_are_asked_through_the_api_server() -> None:
-    server = VLLM(adapters=("french",))
+    server = VLLM(adapters={"french": "/adapters/french"})
     async with a_cluster() as (fake, cluster):
         fake.pod_servers["p"] = server
         prober = Prober(Through(cluster))

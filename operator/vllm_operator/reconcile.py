@@ -155,6 +155,7 @@ class Reconciler:
             raise
         finally:
             memory.status_version = carrying.status_version or memory.status_version
+        await self._observer.call(decision.calls, look)
         memory.refused = False
         _log_transition(key, model.status, decision.status)
         self._metrics.model(key, decision.status)

@@ -18,7 +18,7 @@ from vllm_operator.metrics import Metrics
 from vllm_operator.observe.reading import MANAGED_BY
 from vllm_operator.queue import Key, Queue, Schedule
 from vllm_operator.run import Options, assembled
-from vllm_operator.settings import load
+from vllm_operator.settings import Settings, load
 
 WATCHED = {plural for _, _, plural in CHILDREN}
 
@@ -79,11 +79,13 @@ class Operator:
 
 
 @asynccontextmanager
-async def an_operator(*, running: bool = False, spacing: float = 0.0) -> AsyncIterator[Operator]:
+async def an_operator(
+    *, running: bool = False, spacing: float = 0.0, settings: Settings | None = None
+) -> AsyncIterator[Operator]:
     """An operator whose servers are asked through the fake's proxy. `running`: its queue works by itself."""
     async with a_cluster() as (fake, cluster):
         metrics = Metrics()
-        async with assembled(cluster.connection, Options(probe_via="proxy"), load(None), metrics) as parts:
+        async with assembled(cluster.connection, Options(probe_via="proxy"), settings or load(None), metrics) as parts:
             queue = Queue(parts.reconciler.look, schedule=Schedule(spacing=spacing))
             made = Operator(fake, cluster, Controllers(fake).start(), Doormen(queue, parts.reconciler), metrics)
             fake.store.listeners.append(made.on_change)

@@ -20,7 +20,9 @@ class VLLM:
 
     names: tuple[str, ...] = ("tiny",)
     max_model_len: int = 2048
-    adapters: tuple[str, ...] = ()
+    adapters: dict[str, str] = field(default_factory=dict)  # name and path
+    refuses: dict[str, tuple[int, str]] = field(default_factory=dict)  # adapters that it will not load, and its words
+    knows_in_place: bool = True  # releases before load_inplace do not
     pooling: bool = False
     key_required: bool = False
     health: int = 200
@@ -35,13 +37,29 @@ class VLLM:
             return 401, {"error": "Unauthorized"}
         if path == "/v1/models":
             return 200, {"object": "list", "data": self._cards()}
+        if path.endswith("load_lora_adapter"):
+            return self._change(path, json.loads(body))
         if path == "/tokenize":
             return 200, {"count": 1, "max_model_len": self.max_model_len, "tokens": [1]}
         return self._request(path, json.loads(body or b"{}"))
 
     def _cards(self) -> list[dict[str, Any]]:
         cards = [{"id": name, "parent": None, "max_model_len": self.max_model_len} for name in self.names]
-        return cards + [{"id": name, "parent": self.names[0], "max_model_len": None} for name in self.adapters]
+        card = {"parent": self.names[0], "max_model_len": None}
+        return cards + [{**card, "id": name, "root": path} for name, path in self.adapters.items()]
+
+    def _change(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        name = body["lora_name"]
+        if path == "/v1/unload_lora_adapter":
+            if self.adapters.pop(name, None) is None:
+                return 404, _error(404, f"The lora adapter '{name}' cannot be found.")
+            return 200, "Success"
+        if name in self.refuses:
+            return self.refuses[name][0], _error(*self.refuses[name])
+        if name in self.adapters and not (body.get("load_inplace") and self.knows_in_place):
+            return 400, _error(400, f"The lora adapter '{name}' has already been loaded.")
+        self.adapters[name] = body["lora_path"]
+        return 200, "Success"
 
     def _request(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         suitable = "input" in body if self.pooling else "prompt" in body
@@ -56,6 +74,10 @@ class VLLM:
         if self.broken:
             return 500, {"error": {"message": "EngineCore encountered an issue."}}
         return 200, {"object": "list"}
+
+
+def _error(code: int, message: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": "x", "code": code}}
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Final
 
 from vllm_operator.api import ConditionType, Status, VLLMModel
+from vllm_operator.decide.adapters import adapters
 from vllm_operator.decide.cleaning import clean
 from vllm_operator.decide.conditions import conditions
 from vllm_operator.decide.finding import Fact, Finding, Outcome
@@ -37,6 +38,7 @@ CASES: Final[tuple[Callable[[Situation], Finding], ...]] = (
     fit,
     pull,
     serve,
+    adapters,
 )
 
 
@@ -62,6 +64,7 @@ def decide(model: VLLMModel, plan: Plan, seen: Seen, now: datetime) -> Decision:
         release=releases,
         disown=tuple(ref for finding in findings for ref in finding.disown),
         events=(*(event for finding in findings for event in finding.events), *events_of(model.status, status)),
+        calls=tuple(call for finding in findings for call in finding.calls),
         look_again_after=_soonest(here, findings),
         decided_at=now,
     )
@@ -95,14 +98,18 @@ def _rests_for(decision: Decision, findings: tuple[Finding, ...]) -> float | Non
     """Seconds for which nobody but the servers need be asked; None where the next look is to see everything."""
     writes = (
         decision.create, decision.own, decision.annotate, decision.apply, decision.delete, decision.release, decision.disown,
+        decision.calls,
     )  # fmt: skip
     if any(writes) or decision.look_again_after is None:
         return None
     ready = decision.status.condition(ConditionType.READY)
     if ready is not None and ready.status == "True":
         return READY_RESTS
-    *others, last = findings
-    comes_up = len(findings) == len(CASES) and last.outcome is Outcome.UNDERWAY
+    if len(findings) < len(CASES):
+        return None
+    servers = findings[CASES.index(serve)]
+    others = [found for found in findings if found is not servers]
+    comes_up = servers.outcome is Outcome.UNDERWAY
     return STARTING_RESTS if comes_up and all(found.look_again_after is None for found in others) else None
 
 

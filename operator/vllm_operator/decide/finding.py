@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Literal
 
 from vllm_operator.api import ConditionType, FitStatus
-from vllm_operator.decide.types import Event, Manifest, Ref
+from vllm_operator.decide.types import AdapterCall, Event, Manifest, Ref
 from vllm_operator.diagnose import Failure
 
 Truth = Literal["True", "False", "Unknown"]
@@ -55,6 +55,7 @@ class Finding:
     delete: tuple[Ref, ...] = ()
     disown: tuple[Ref, ...] = ()
     events: tuple[Event, ...] = ()
+    calls: tuple[AdapterCall, ...] = ()
     fit: FitStatus | None = None
     stopped: bool = False
     look_again_after: float | None = None

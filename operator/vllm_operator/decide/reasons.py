@@ -22,6 +22,9 @@ class StateReason(StrEnum):
     IN_PLACE = "InPlace"
     WAITING_FOR_VOLUME = "WaitingForVolume"
 
+    LOADING_ADAPTERS = "LoadingAdapters"
+    ADAPTERS_LOADED = "AdaptersLoaded"
+
     FITS = "Fits"
     FIT_UNKNOWN = "FitUnknown"
 

@@ -32,7 +32,8 @@ def serve(here: Situation) -> Finding:
     found = _state(here, survey(here), failure, stop, edited)
     manifests = tuple(item.manifest for item in todo)
     ended = () if stop else hanging(here)
-    return replace(found, apply=manifests, delete=ended, events=_events(here, todo, stop, failure))
+    told = _events(here, todo, stop, failure)
+    return replace(found, apply=manifests, delete=ended, events=told, goes_on=True)  # servers that answer get adapters
 
 
 def _is_to_stand(here: Situation, failure: Failure | None) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from vllm_operator.api import AdapterStatus, ConditionType, SourceStatus, Status
+from vllm_operator.decide.adapters import adapter_states, adapter_status
 from vllm_operator.decide.annotations import REFRESH
 from vllm_operator.decide.conditions import conditions
 from vllm_operator.decide.failures import last_failure
@@ -126,9 +127,15 @@ def _max_model_len(servers: Servers) -> int | None:
 
 
 def _adapters(here: Situation, servers: Servers) -> tuple[AdapterStatus, ...]:
+    if here.plan.adapter_claim is not None:
+        return tuple(adapter_status(state) for state in adapter_states(here))
+    sources = {part.role: part.source.uri for part in here.plan.parts[1:]}
+    commits = dict(here.weights.adapter_commits) if here.weights is not None else {}
     return tuple(
         AdapterStatus(
             name=adapter.name,
+            source=sources.get(adapter.name),
+            commit=commits.get(adapter.name),
             pods=tuple(pod.name for pod in servers.working if pod.answer and adapter.name in pod.answer.adapters)[
                 :1000
             ],

@@ -83,8 +83,35 @@ class ServerAnswer:
     works: bool = False  # one real request went through the model
     problem: str = ""  # why not, in a few words
     kv_cache_tokens: int | None = None
-    adapters: tuple[str, ...] = ()
+    adapters: Mapping[str, str] = field(default_factory=dict)  # name and path of each that is loaded
     refusal: Failure | None = None  # why it refuses a request that should work, where its answer tells
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A server did not load the adapter at `path` ("": did not unload it). `is_due`: it may be asked again now."""
+
+    path: str
+    failure: Failure
+    is_due: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterCall:
+    """What a pod's server is to be told: to load the adapter at `path`, or to unload it (""). `replaces` another path's."""
+
+    pod: str
+    name: str
+    path: str = ""
+    replaces: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSeen:
+    """The Jobs of an adapter that is loaded live."""
+
+    inspect: JobSeen = field(default_factory=JobSeen)
+    pull: JobSeen = field(default_factory=JobSeen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +126,7 @@ class PodSeen:
     started: bool = False  # the startup probe has passed
     answer: ServerAnswer | None = None  # None: not asked (not running)
     failure: Failure | None = None
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)  # of live adapters, by name
     hangs: bool = False  # it has logged a fatal error while starting, and for half a minute did not end
 
 
@@ -145,6 +173,8 @@ class Seen:
     autoscaled: bool = False
     # Own objects that are not their manifest, but what the cluster's admission made of it: that manifest's digest.
     admitted: Mapping[Ref, str] = field(default_factory=dict)
+    adapters: Mapping[str, AdapterSeen] = field(default_factory=dict)  # live ones, by name
+    adapter_claim: ClaimSeen | None = None
     missing: tuple[str, ...] = ()  # things that the spec names and the namespace lacks: "claim models"
 
 
@@ -175,6 +205,7 @@ class Decision:
     release: tuple[Ref, ...] = ()  # shared objects that this model stops using
     disown: tuple[Ref, ...] = ()  # shared objects that outlive their models: our ownerReference goes, the object stays
     events: tuple[Event, ...] = ()
+    calls: tuple[AdapterCall, ...] = ()  # servers that are to load or unload adapters
     look_again_after: float | None = None  # seconds
     # Nothing is to be written, and until then (seconds) only events and what the servers say can change anything.
     rests_for: float | None = None

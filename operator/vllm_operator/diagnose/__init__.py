@@ -5,7 +5,13 @@ from vllm_operator.diagnose.failure import Failure, failure, masked
 from vllm_operator.diagnose.pods import look_at_pod
 from vllm_operator.diagnose.reasons import MEANINGS, Meaning, Reason
 from vllm_operator.diagnose.scheduling import rollout_waits
-from vllm_operator.diagnose.workloads import look_at_answer, look_at_claim, look_at_deployment, look_at_job
+from vllm_operator.diagnose.workloads import (
+    look_at_adapter_answer,
+    look_at_answer,
+    look_at_claim,
+    look_at_deployment,
+    look_at_job,
+)
 
 __all__ = [
     "MEANINGS",
@@ -15,6 +21,7 @@ __all__ = [
     "diagnose_log",
     "failure",
     "fatal_while_starting",
+    "look_at_adapter_answer",
     "look_at_answer",
     "look_at_claim",
     "look_at_deployment",

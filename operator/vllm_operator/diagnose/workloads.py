@@ -1,5 +1,6 @@
 """From what owns pods (a Deployment, a Job), from a claim, or from a server's answer, to a failure: these fail without a pod."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -108,6 +109,35 @@ def look_at_claim(claim: Mapping[str, Any], events: Sequence[Mapping[str, Any]] 
 def look_at_answer(status: int, body: str) -> Failure | None:
     """Why a live server refuses a request that should work (no chat template, no tokenizer); None for a good answer or another refusal."""
     return find(body[:8192], weights=frozenset({"request"})) if status >= 400 else None
+
+
+_ADAPTERS = frozenset({Reason.AdapterNotFound, Reason.AdapterRankTooHigh, Reason.AdapterInvalid})
+
+
+def look_at_adapter_answer(status: int, body: str, problem: str = "") -> Failure:
+    """Why a live server did not load or unload an adapter; status 0 is no answer, with the `problem` in its place."""
+    if status == 0:
+        return failure(Reason.AdapterInvalid, f"The server did not answer: {problem}.", remedy=_WAIT, retry=True)
+    said = _message_of(body)
+    if status == 404 and not said:
+        message = "The server has no route to load adapters: its image holds a vLLM that cannot do so while it runs."
+        return failure(Reason.AdapterInvalid, message, remedy="Set `adapterLoading: Static`, or use another image.")
+    found = find(said)
+    if found is not None and found.reason in _ADAPTERS:
+        return found
+    return failure(Reason.AdapterInvalid, f"vLLM answers {status}: {said or body[:200]}", excerpt=said)
+
+
+_WAIT = "Nothing: it is tried again after a growing pause."
+
+
+def _message_of(body: str) -> str:
+    """The words of an error of the OpenAI API; "" where there are none."""
+    try:
+        error = json.loads(body).get("error")
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return str(error.get("message") or "") if isinstance(error, dict) else ""
 
 
 def _refused(message: str) -> Failure:

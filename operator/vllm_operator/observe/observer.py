@@ -8,28 +8,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from vllm_operator.api import VLLMModel, quantity_bytes
+from vllm_operator.api import VLLMModel
 from vllm_operator.cluster import Cluster
 from vllm_operator.cluster.kinds import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, PODS, SERVICES, Json
 from vllm_operator.decide.situation import Situation, look
-from vllm_operator.decide.types import ClaimSeen, JobSeen, NodesSeen, Ref, Seen
-from vllm_operator.diagnose import look_at_claim
-from vllm_operator.observe.explain import MODIFIED, PROVISIONING_SECONDS, Explainer
+from vllm_operator.decide.types import AdapterCall, ClaimSeen, JobSeen, NodesSeen, Ref, Seen
+from vllm_operator.observe.adapters import AdapterLooker, adapter_names, followed_names, with_refusals
+from vllm_operator.observe.claims import ClaimLooker
+from vllm_operator.observe.explain import Explainer
 from vllm_operator.observe.inventory import Inventory, is_autoscaled, missing_references, planned_refs
 from vllm_operator.observe.jobs import JobLooker
 from vllm_operator.observe.leftovers import Leftovers
 from vllm_operator.observe.nodes import are_needed, nodes_seen
-from vllm_operator.observe.reading import age_seconds, is_deleting, is_owned, metadata_of
+from vllm_operator.observe.reading import metadata_of
 from vllm_operator.observe.servers import Servers, deployment_seen, is_unchanged, look_at_servers, server_pods
 from vllm_operator.plan import Plan, WeightsPlan
 from vllm_operator.plan.labels import MODEL_LABEL, model_selector
 from vllm_operator.plan.names import service_name, short_name
 from vllm_operator.plan.server import served_models
-from vllm_operator.probe import Prober
+from vllm_operator.probe import Prober, Server
 
 LEFTOVERS_SECONDS = 600.0  # leftovers are looked for when the plan changes, and this often
 
@@ -63,8 +64,9 @@ class Observer:
         self._prober = prober
         self._explainer = explainer
         self._clock = clock
-        self._now = now
         self._jobs = JobLooker(cluster, explainer, prober.reach)
+        self._claims = ClaimLooker(cluster, now)
+        self._adapters = AdapterLooker(cluster, self._jobs, self._claims)
         self._leftovers = Leftovers(cluster, clock=clock)
 
     async def look(self, model: VLLMModel, plan: Plan, before: Look | None) -> Look:
@@ -82,13 +84,15 @@ class Observer:
         names.add_shared(job)
         begun = Seen(inspect=inspect, deployment=deployment_seen(deployment) if deployment else None, nodes=nodes)
         here = look(model, plan, begun)
-        (pull, claim), _, missing, servers = await asyncio.gather(
+        (pull, claim), (adapters, volume), _, missing, servers = await asyncio.gather(
             self._weights(here, names),
+            self._adapters.look(here, names),
             self._chat_template(here, names),
             missing_references(self._cluster, plan, _named_claims(here.weights)),
             look_at_servers(pods, served_models(plan), model.spec.runner, self._explainer, self._prober),
         )
-        planned = planned_refs(here)
+        here = replace(here, seen=replace(begun, adapters=adapters, adapter_claim=volume))
+        planned = _planned(here)
         stale, tidy_since = await self._stale(model, planned, before)
         seen = Seen(
             inspect=inspect,
@@ -97,10 +101,12 @@ class Observer:
             deployment=begun.deployment,
             live=dict(names.own),
             strangers=tuple(names.strangers),
-            pods=servers.pods,
+            pods=with_refusals(here, servers, self._prober.loader),
             nodes=nodes,
             stale=tuple(stale),
             autoscaled=autoscaled,
+            adapters=adapters,
+            adapter_claim=volume,
             missing=missing,
         )
         uids = frozenset(str(metadata_of(pod).get("uid")) for pod in pods)
@@ -109,9 +115,19 @@ class Observer:
         return Look(seen, {**ours, **stale, **names.versions()}, servers, uids, _followed(here), planned, tidy_since)
 
     async def is_unchanged(self, before: Look) -> bool:
-        """Asks the servers again (those that are not up: by their logs), and nobody else: True when all is as before."""
+        """Asks the servers again (those that are not up: by their logs), and nobody else.
+
+        True when all is as before, and no server is to be told something again.
+        """
+        if self._prober.loader.any_due(before.pods):
+            return False
         servers = before.servers
         return await is_unchanged(servers.asked, servers.waiting, self._explainer, self._prober)
+
+    async def call(self, calls: Sequence[AdapterCall], look: Look) -> None:
+        """Tells servers that were just looked at to load or unload adapters."""
+        servers = (Server(asked.target, asked.uid, asked.restarts) for asked in look.servers.asked)
+        await self._prober.loader.carry_out(calls, servers)
 
     def forget(self, before: Look | None) -> None:
         """The model is gone."""
@@ -155,24 +171,7 @@ class Observer:
             live = names.add_shared(live)
         if live is None:
             return None
-        status = live.get("status") or {}
-        capacity = (status.get("capacity") or {}).get("storage")
-        bound = status.get("phase") == "Bound"
-        events = [] if bound else await self._events_of_claim(live)
-        return ClaimSeen(
-            phase=str(status.get("phase") or "Pending"),
-            capacity_bytes=quantity_bytes(str(capacity)) if capacity else None,
-            failure=look_at_claim(live, events),
-            owned=is_owned(live, metadata.uid),
-            deleting=is_deleting(live),
-        )
-
-    async def _events_of_claim(self, claim: Json) -> list[Json]:
-        """What hinders the claim. That a provisioner was called is no news before it has had its time."""
-        found = await self._cluster.events(str(metadata_of(claim)["namespace"]), str(metadata_of(claim)["uid"]))
-        late = age_seconds(claim, self._now()) > PROVISIONING_SECONDS
-        told = [event for event in found if MODIFIED not in str(event.get("message"))]
-        return [event for event in told if late or event.get("type") == "Warning"]
+        return await self._claims.look(live, metadata.uid)
 
     async def _chat_template(self, here: Situation, names: Inventory) -> None:
         if here.server is not None and here.server.chat_template is not None:
@@ -199,6 +198,12 @@ def _named_claims(weights: WeightsPlan | None) -> tuple[str, ...]:
     return (weights.claim_name,) if weights is not None and weights.claim is None and weights.claim_name else ()
 
 
+def _planned(here: Situation) -> frozenset[tuple[str, str]] | None:
+    """(kind, name) of everything that the plan names; None while the plan is not known to its end."""
+    names, live = planned_refs(here), adapter_names(here)
+    return names.union(live) if names is not None and live is not None else None
+
+
 def _followed(here: Situation) -> frozenset[tuple[str, str]]:
     weights, inspect = here.weights, here.plan.inspect
     names = [
@@ -206,4 +211,4 @@ def _followed(here: Situation) -> frozenset[tuple[str, str]]:
         ("Job", weights.pull.name if weights and weights.pull else None),
         ("PersistentVolumeClaim", weights.claim_name if weights else None),
     ]
-    return frozenset((kind, name) for kind, name in names if name is not None)
+    return frozenset((kind, name) for kind, name in (*names, *followed_names(here)) if name is not None)

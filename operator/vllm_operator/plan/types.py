@@ -136,6 +136,7 @@ class WeightsPlan:
     volumes: tuple[Json, ...]  # that the server's pods mount for all this
     mounts: tuple[Json, ...]
     streamed: bool  # the server reads the bucket itself
+    adapter_commits: tuple[tuple[str, str], ...] = ()  # (name, commit) of those that are pulled with the model
 
 
 @dataclass(frozen=True, slots=True)

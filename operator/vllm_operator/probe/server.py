@@ -13,6 +13,7 @@ from typing import Any
 
 from vllm_operator.decide.types import ServerAnswer
 from vllm_operator.diagnose import Failure, look_at_answer
+from vllm_operator.probe.adapters import AdapterLoader
 from vllm_operator.probe.reach import Reach, Reply, Target
 
 SECOND_SECONDS = (
@@ -20,7 +21,7 @@ SECOND_SECONDS = (
 )
 REQUEST_SECONDS = 30.0  # the first request may compile kernels
 _KV_TOKENS = re.compile(rb'vllm:cache_config_info\{[^}]*kv_cache_size_tokens="(\d+)"')
-_NAMES = 64  # of served models and adapters that are kept from an answer
+_NAMES = 128  # of served models and adapters that are kept from an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +46,12 @@ class Prober:
 
     def __init__(self, reach: Reach) -> None:
         self.reach = reach
+        self.loader = AdapterLoader(reach)
         self._known: dict[str, _Known] = {}
 
     def forget(self, uids: frozenset[str]) -> None:
         """Drops what is remembered of pods that are gone."""
+        self.loader.forget(uids)
         for uid in uids:
             self._known.pop(uid, None)
 
@@ -94,12 +97,13 @@ class Prober:
         if reply.status != 200 or not cards:
             return ServerAnswer(healthy=True, problem=f"/v1/models: {reply.problem or f'answers {reply.status}'}")
         served = [card for card in cards if not card.get("parent")]
+        adapters = [card for card in cards if card.get("parent")]
         lengths = (card["max_model_len"] for card in served if isinstance(card.get("max_model_len"), int))
         return ServerAnswer(
             healthy=True,
             served_models=tuple(str(card["id"]) for card in served)[:_NAMES],
             max_model_len=next(lengths, None),
-            adapters=tuple(str(card["id"]) for card in cards if card.get("parent"))[:_NAMES],
+            adapters={str(card["id"]): str(card.get("root") or "") for card in adapters[:_NAMES]},
         )
 
     async def _described_without_key(self, target: Target, question: Question) -> ServerAnswer:

@@ -1,0 +1,43 @@
+"""A volume claim as it is seen: bound or not, and what hinders it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from vllm_operator.api import quantity_bytes
+from vllm_operator.cluster import Cluster
+from vllm_operator.cluster.kinds import Json
+from vllm_operator.decide.types import ClaimSeen
+from vllm_operator.diagnose import look_at_claim
+from vllm_operator.observe.explain import MODIFIED, PROVISIONING_SECONDS
+from vllm_operator.observe.reading import age_seconds, is_deleting, is_owned, metadata_of
+
+
+class ClaimLooker:
+    """Looks at claims; Events are asked for only of one that is not bound."""
+
+    def __init__(self, cluster: Cluster, now: Callable[[], datetime]) -> None:
+        self._cluster = cluster
+        self._now = now
+
+    async def look(self, live: Json, uid: str) -> ClaimSeen:
+        """The claim as it is seen by the model with that uid."""
+        status = live.get("status") or {}
+        capacity = (status.get("capacity") or {}).get("storage")
+        bound = status.get("phase") == "Bound"
+        events = [] if bound else await self._events_of(live)
+        return ClaimSeen(
+            phase=str(status.get("phase") or "Pending"),
+            capacity_bytes=quantity_bytes(str(capacity)) if capacity else None,
+            failure=look_at_claim(live, events),
+            owned=is_owned(live, uid),
+            deleting=is_deleting(live),
+        )
+
+    async def _events_of(self, claim: Json) -> list[Json]:
+        """What hinders the claim. That a provisioner was called is no news before it has had its time."""
+        found = await self._cluster.events(str(metadata_of(claim)["namespace"]), str(metadata_of(claim)["uid"]))
+        late = age_seconds(claim, self._now()) > PROVISIONING_SECONDS
+        told = [event for event in found if MODIFIED not in str(event.get("message"))]
+        return [event for event in told if late or event.get("type") == "Warning"]
