@@ -96,6 +96,13 @@ GOOD: dict[str, dict[str, Any]] = {
     "a whole node": {"tensorParallelSize": 8, "pipelineParallelSize": 2, "dataParallelSize": 4},
     "LoRA for later": {"enableLoRA": True, "maxLoRAs": 2, "maxCPULoRAs": 2, "maxLoRARank": 512},
     "adapters": {"adapters": [{"name": "a", "source": "a/b", "revision": "v1"}, {"name": "b", "source": "pvc://c/d"}]},
+    "live adapters": {
+        "adapterLoading": "Live",
+        "maxLoRAs": 2,
+        "adapters": [{"name": "a", "source": "a/b"}],
+        "adapterCache": {"size": "5Gi", "storageClassName": "fast", "accessModes": ["ReadWriteMany"]},
+    },
+    "no live adapter yet": {"adapterLoading": "Live", "maxLoRARank": 64},
     "embeddings": {"runner": "pooling", "convert": "embed"},
     "tools": {"enableAutoToolChoice": True, "toolCallParser": "hermes"},
     "no video": {"limitMMPerPrompt": {"image": 2, "video": 0}},

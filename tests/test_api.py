@@ -53,7 +53,7 @@ def test_a_field_has_vllms_name_in_camel_case(name: str, json_name: str) -> None
 
 def test_unset_fields_are_none_and_lists_are_empty() -> None:
     spec = a_spec()
-    set_by_us = {"model", "replicas", "cache", "download", "resources", "pod", "rollout"}
+    set_by_us = {"model", "replicas", "cache", "adapter_cache", "download", "resources", "pod", "rollout"}
     assert {name for name in Spec.model_fields if getattr(spec, name) not in (None, ())} == set_by_us
     assert spec.cache.type == "PersistentVolumeClaim"
     assert spec.replicas == 1

@@ -14,10 +14,11 @@ from vllm_operator.api import Base, Spec
 from vllm_operator.plan import plan_model
 from vllm_operator.plan.manifests import manifests
 
-GIVEN = settings(policy={"allowedEnv": ["*"], "allowNodePaths": True})
+GIVEN = settings(policy={"allowedEnv": ["*"], "allowNodePaths": True, "allowLiveAdapters": True})
 TOLERATION = {"key": "a", "operator": "Equal", "value": "b", "effect": "NoExecute", "toleration_seconds": 5}
 SECRET = {"name": "s", "key": "k"}
 LORA: dict[str, Any] = {"adapters": ({"name": "sql", "source": "org/sql", "revision": "v1"},)}
+LIVE: dict[str, Any] = LORA | {"adapter_loading": "Live"}
 S3: dict[str, Any] = {"model": "s3://bucket/prefix"}
 ROLLING: dict[str, Any] = {"rollout": {"strategy": "RollingUpdate", "max_surge": "1", "max_unavailable": "2"}}
 MINE: dict[str, Any] = {"cache": {"type": "ExistingClaim", "claim_name": "mine"}}
@@ -114,6 +115,10 @@ SAMPLES: dict[str, Any] = {
     "adapters.name": (LORA, "other"),
     "adapters.source": (LORA, "org/other"),
     "adapters.revision": (LORA, "v2"),
+    "adapter_loading": (LORA, "Live"),
+    "adapter_cache.size": (LIVE, "5Gi"),
+    "adapter_cache.storage_class_name": (LIVE, "fast"),
+    "adapter_cache.access_modes": (LIVE, ("ReadWriteMany",)),
     "replicas": 3,
     "image": "mine:1",
     "api_key_secret_ref.name": ({"api_key_secret_ref": SECRET}, "other"),

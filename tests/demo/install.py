@@ -41,7 +41,7 @@ def install_operator(images: dict[str, str], extra_values: dict[str, object]) ->
                 "weights": images["weights"],
                 "server": {"cpu": images["vllm-cpu"], "nvidia": images["vllm-cpu"]},
             },
-            "policy": {"allowedImages": ["vllm-operator.local/"]},
+            "policy": {"allowedImages": ["vllm-operator.local/"], "allowLiveAdapters": True},
         },
         **extra_values,
     }

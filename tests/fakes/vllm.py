@@ -1,7 +1,7 @@
 """A server with vLLM's manners and no model: the command line, the routes, the end, in milliseconds instead of half a minute.
 
-It answers what the operator asks (/health, /v1/models, /v1/completions, /v1/embeddings, /tokenize, /invocations, /metrics) as vLLM 0.32
-does, opens its port only after it has "loaded", ends with code 2 on a flag that it does not know, and can be told to fail: `POST /_fault`
+It answers what the operator asks (/health, /v1/models, /v1/completions, /v1/embeddings, /tokenize, /invocations, /metrics, and in
+runtime-LoRA mode /v1/load_lora_adapter and /v1/unload_lora_adapter) as vLLM 0.32 does, opens its port only after it has "loaded", ends with code 2 on a flag that it does not know, and can be told to fail: `POST /_fault`
 with {"kind": "unhealthy" | "hang" | "die" | "eat"}. tests/test_twin_vllm.py holds it against the real server.
 """
 
@@ -32,6 +32,8 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--ssl-keyfile", default=None)
     parser.add_argument("--ssl-certfile", default=None)
     parser.add_argument("--lora-modules", nargs="+", default=[])
+    parser.add_argument("--enable-lora", action="store_true")
+    parser.add_argument("--max-lora-rank", type=int, default=16)
     parser.add_argument("--gpu-memory-utilization", type=float, default=None)
     known, _ = parser.parse_known_args(argv)
     return known
@@ -47,8 +49,19 @@ class Server(ThreadingHTTPServer):
         self.args = args
         self.names: list[str] = args.served_model_name or [args.model]
         self.max_model_len: int = args.max_model_len or _length_of(Path(args.model))
+        self.adapters = dict(_module(text) for text in args.lora_modules)
+        self.lora_routes = args.enable_lora and os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") == "1"
         self.fault = ""
         self.key = os.environ.get("VLLM_API_KEY", "")
+
+
+def _module(text: str) -> tuple[str, str]:
+    """Name and path of an entry of --lora-modules."""
+    if text.startswith("{"):
+        module = json.loads(text)
+        return str(module["name"]), str(module["path"])
+    name, _, path = text.partition("=")
+    return name, path
 
 
 def _length_of(folder: Path) -> int:
@@ -95,7 +108,9 @@ class Routes(BaseHTTPRequestHandler):
         asked = body.get("model")
         if self.path == "/tokenize":
             self._json(200, {"count": 1, "max_model_len": self.server.max_model_len, "tokens": [1]})
-        elif asked is not None and asked not in self.server.names:
+        elif self.path.endswith("load_lora_adapter") and self.server.lora_routes:
+            self._adapter(body)
+        elif asked is not None and asked not in {*self.server.names, *self.server.adapters}:
             message = f"The model `{asked}` does not exist."
             self._json(404, {"error": {"message": message, "type": "NotFoundError", "code": 404}})
         elif self.path in self.pooling_only and pooling:
@@ -106,7 +121,13 @@ class Routes(BaseHTTPRequestHandler):
                 message = {"role": "assistant", "content": "world"}
                 choice = {"index": 0, "message": message, "finish_reason": "length"}  # type: ignore[dict-item]
             self._json(
-                200, {"id": "cmpl-1", "object": "text_completion", "model": self.server.names[0], "choices": [choice]}
+                200,
+                {
+                    "id": "cmpl-1",
+                    "object": "text_completion",
+                    "model": asked or self.server.names[0],
+                    "choices": [choice],
+                },
             )
         elif self.path == "/invocations":
             self.path = "/v1/embeddings" if pooling else "/v1/completions"
@@ -121,10 +142,40 @@ class Routes(BaseHTTPRequestHandler):
         length = self.server.max_model_len
         card = {"object": "model", "created": 1, "owned_by": "vllm", "root": self.server.args.model, "parent": None}
         cards = [{**card, "id": name, "max_model_len": length} for name in self.server.names]
-        for module in self.server.args.lora_modules:
-            name = json.loads(module)["name"] if module.startswith("{") else module.partition("=")[0]
-            cards.append({**card, "id": name, "parent": self.server.names[0], "max_model_len": None})
+        for name, path in self.server.adapters.items():
+            cards.append({**card, "id": name, "root": path, "parent": self.server.names[0], "max_model_len": None})
         self._json(200, {"object": "list", "data": cards})
+
+    def _adapter(self, body: dict[str, Any]) -> None:
+        name, path, adapters = str(body.get("lora_name")), str(body.get("lora_path")), self.server.adapters
+        if self.path == "/v1/unload_lora_adapter":
+            if name not in adapters:
+                self._refuse(404, f"The lora adapter '{name}' cannot be found.")
+                return
+            del adapters[name]
+            self._say(200, f"Success: LoRA adapter '{name}' removed successfully.".encode())
+        elif name in self.server.names:
+            self._refuse(400, f"The lora adapter '{name}' conflicts with a served base model.")
+        elif name in adapters and not body.get("load_inplace"):
+            self._refuse(400, f"The lora adapter '{name}' has already been loaded.")
+        elif not (Path(path) / "adapter_config.json").is_file():
+            self._refuse(404, f"Loading lora {name} failed: No adapter found for {path}")
+        else:
+            self._load(name, path)
+
+    def _load(self, name: str, path: str) -> None:
+        config, most = json.loads((Path(path) / "adapter_config.json").read_text()), self.server.args.max_lora_rank
+        if config.get("modules_to_save"):
+            self._refuse(500, "vLLM only supports modules_to_save being None.")
+            return
+        if config["r"] > most:
+            self._refuse(500, f"LoRA rank {config['r']} is greater than max_lora_rank {most}.")
+            return
+        self.server.adapters[name] = path
+        self._say(200, f"Success: LoRA adapter '{name}' added successfully.".encode())
+
+    def _refuse(self, code: int, message: str) -> None:
+        self._json(code, {"error": {"message": message, "type": "x", "code": code}})
 
     def _fault(self, kind: str) -> None:
         self.server.fault = kind

@@ -16,8 +16,8 @@ from vllm_operator.plan.manifests import manifests
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "crds" / "examples").glob("*.yaml"))
 GOLDEN = ROOT / "tests" / "golden"
-# One example shows what a platform has to allow.
-GIVEN = settings(policy={"allowNodePaths": True})
+# Two examples show what a platform has to allow.
+GIVEN = settings(policy={"allowNodePaths": True, "allowLiveAdapters": True})
 SMALL = 500_000_000  # what a model for a CPU weighs
 
 

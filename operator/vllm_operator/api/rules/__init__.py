@@ -51,6 +51,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "spec": SPEC_RULES,
     "spec.model": (weights.SOURCE,),
     "spec.tokenizer": (weights.SOURCE,),
+    "spec.adapterCache": weights.ADAPTER_CACHE,
     "spec.adapters[]": weights.ADAPTER,
     "spec.adapters[].source": (weights.SOURCE,),
     "spec.cache": weights.CACHE,

@@ -97,6 +97,14 @@ CACHE = (
     ),
 )
 
+ADAPTER_CACHE = (
+    Rule(
+        "!has(self.size) || !isQuantity(string(self.size)) || quantity(string(self.size)).isGreaterThan(quantity('0'))",
+        "adapterCache.size: more than 0",
+        "size",
+    ),
+)
+
 ADAPTER = (
     needs(
         "revision",
