@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from tests.builders import a_model
 from tests.decide_facts import SETTINGS, Truth, permanent
+from tests.decide_live import LiveCluster
 from tests.decide_world import Cluster
 from vllm_operator.api import Base, Status
 
@@ -51,6 +52,7 @@ def test_every_field_of_the_status_is_written_in_some_life():
         Cluster(settings=settings.model_copy(update={"default_accelerator": "nvidia"})),
         Cluster(truth=Truth(crash=replace(permanent(), excerpt="the log's words")), settings=settings),
         Cluster(truth=Truth(download=permanent()), settings=settings),
+        LiveCluster(model=a_model(adapter_loading="Live", replicas=0, adapters=({"name": "a", "source": "demo/a"},))),
     ]
     for cluster in lives:
         cluster.refresh("1")
