@@ -253,11 +253,11 @@ async def test_a_volume_that_is_being_made_is_no_failure_yet() -> None:
             "involvedObject": {"uid": claim["uid"]}, "type": "Normal", "reason": "ExternalProvisioning",
             "message": "Waiting for a volume to be created", "lastTimestamp": claim["creationTimestamp"],
         })  # fmt: skip
-        observer = op.doormen.reconciler._observer
+        looker = op.doormen.reconciler._observer._claims
         born = datetime.fromisoformat(claim["creationTimestamp"])
-        observer._now = lambda: born + timedelta(seconds=5)
+        looker._now = lambda: born + timedelta(seconds=5)
         early = (await seen(op)).claim
-        observer._now = lambda: born + timedelta(seconds=90)
+        looker._now = lambda: born + timedelta(seconds=90)
         late = (await seen(op)).claim
 
     assert early is not None

@@ -212,14 +212,6 @@ def test_adapters_are_served_under_their_names() -> None:
     assert any('"name":"sql"' in arg and '"path":"/models/org-sql-' in arg for arg in plan.args)
 
 
-def test_adapters_change_while_serving_only_where_the_platform_allows_it() -> None:
-    allowed = settings(policy={"allowLiveAdapters": True})
-
-    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in variables(deployment(enable_lora=True))
-    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in variables(deployment(allowed))
-    assert variables(deployment(allowed, enable_lora=True))["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
-
-
 def test_a_bucket_that_is_streamed_gets_its_loader_and_its_credentials() -> None:
     plan = deployment(
         model="s3://b-1/p",

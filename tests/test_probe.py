@@ -235,6 +235,6 @@ async def test_from_outside_pods_are_asked_through_the_api_server() -> None:
         answer = await prober.ask(Target("team", "p", "", 8000, https=True), "uid", 0, Question())
         nobody = await prober.ask(Target("team", "q", "", 8000), "other", 0, Question())
 
-    assert (answer.works, answer.adapters) == (True, ("french",))
+    assert (answer.works, answer.adapters) == (True, {"french": "/adapters/french"})
     assert fake.audit[0] == ("GET", "/api/v1/namespaces/team/pods/https:p:8000/proxy/health")
     assert (nobody.healthy, nobody.problem) == (False, "connection refused")
