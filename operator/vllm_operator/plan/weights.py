@@ -118,7 +118,7 @@ def _kept(plan: Plan, pulled: Sequence[_Pulled], size: int | None) -> WeightsPla
         volumes=tuple(volume for item in everything for volume in item.volumes),
         mounts=tuple(mount for item in everything for mount in item.mounts),
         streamed=False,
-        adapter_commits=tuple((item.part.role, item.commit) for item in pulled if item.index),
+        adapter_commits=tuple((item.part.role, item.commit) for item in pulled if item.part.is_adapter),
     )
 
 
