@@ -1,4 +1,4 @@
-"""What builds images: a Docker engine that works, or else buildah on a base that Debian's packages make.
+"""What builds images: a Docker engine that works, or else buildah. Where no registry is, both build on a base that Debian's packages make.
 
 Both read the same Dockerfiles. pip's settings and the machine's certificates reach a build as its secrets, never an image.
 """
@@ -16,15 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tests.cluster import host
+from tests.cluster import host, ownership
 from tests.cluster.places import CACHE
-from tests.cluster.steps import run, step, succeeds
+from tests.cluster.steps import run, say, step, succeeds
 
+# Without attestations: they make an index of an image, which not every `ctr images import` reads.
+BUILDKIT = {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
 # What every Dockerfile's ARG BASE says, and what stands in for it where no image registry is.
 PYTHON_IMAGE = "python:3.11-slim"
 DEBIAN = "bookworm"
 DEBIAN_PACKAGES = "python3,python3-venv,ca-certificates"
 DEBIAN_IMAGE = "localhost/python-3.11-slim:1"
+BOOTSTRAP = "making a base image from Debian's packages"
 BUILDAH = (
     "buildah",
     *("--root", str(CACHE / "buildah"), "--runroot", "/run/vllm-operator-buildah", "--storage-driver", "overlay"),
@@ -32,6 +35,8 @@ BUILDAH = (
     *("--storage-opt", "overlay.skip_mount_home=true"),
 )
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+# An engine that does not answer within this many seconds (a dead address in DOCKER_HOST) is none.
+ENGINE_ANSWERS_WITHIN = 20
 # Nobody reads manuals in an image: 40 MB less.
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*")
 
@@ -46,6 +51,9 @@ class Engine(Protocol):
 
     def build(self, reference: str, context: Path, dockerfile: Path, arguments: Mapping[str, str]) -> None: ...
 
+    def take(self, upstream: str, reference: str, check: tuple[str, ...]) -> bool:
+        """Whether `reference` is now somebody else's image: a registry gave `upstream`, and the command `check` ends well in it."""
+
     def references(self, repository: str) -> list[str]:
         """All tags of one repository that the engine keeps."""
 
@@ -56,11 +64,41 @@ class Engine(Protocol):
 
 
 def engine() -> Engine:
-    """Docker where `docker info` works, else buildah (installed when missing)."""
-    if shutil.which("docker") and succeeds("docker", "info"):
-        return Docker()
+    """Docker where an engine answers that can build these Dockerfiles, else buildah (installed when missing).
+
+    Raises StepFailed without root where it must be buildah.
+    """
+    if docker_answers():
+        if _docker_has_buildkit():
+            return Docker()
+        say(
+            "  docker is here without BuildKit (its component buildx is missing), which our Dockerfiles need: buildah builds"
+        )
+    ownership.require_root()
     host.install(host.BUILD_PACKAGES)
     return Buildah()
+
+
+def docker_answers() -> bool:
+    """Whether a Docker engine runs: a client alone, or an engine that is installed and not started, is none."""
+    return shutil.which("docker") is not None and succeeds("docker", "info", within_seconds=ENGINE_ANSWERS_WITHIN)
+
+
+def _docker_has_buildkit() -> bool:
+    """Whether builds know secrets and cache mounts. Clients before 23 bring BuildKit, later ones leave it to the component buildx."""
+    return "--secret" in run("docker", "build", "--help", env=BUILDKIT, check=False)
+
+
+def make_base(folder: Path) -> Path:
+    """Fills the folder with what a base image is built from: Debian with Python, from Debian's packages. Returns its Dockerfile."""
+    host.install(host.BASE_PACKAGES)
+    without = [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
+    packages = f"--include={DEBIAN_PACKAGES}"
+    run("mmdebstrap", "--quiet", "--variant=minbase", packages, *without, DEBIAN, folder / "base.tar")
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    file = folder / "Dockerfile"
+    file.write_text(f"FROM scratch\nADD base.tar /\nENV PATH={path}\nRUN ln -s python3 /usr/bin/python\n")
+    return file
 
 
 @contextmanager
@@ -107,12 +145,35 @@ class Docker:
         return succeeds("docker", "image", "inspect", reference)
 
     def base(self) -> str:
-        return PYTHON_IMAGE
+        """The official Python image where it is or a registry gives it, else Debian with Python, made once."""
+        if self.has(PYTHON_IMAGE) or succeeds("docker", "pull", "--quiet", PYTHON_IMAGE):
+            return PYTHON_IMAGE
+        if not self.has(DEBIAN_IMAGE):
+            with step(BOOTSTRAP), tempfile.TemporaryDirectory(dir=CACHE) as folder:
+                self._build(DEBIAN_IMAGE, make_base(Path(folder)), Path(folder))
+        return DEBIAN_IMAGE
 
     def build(self, reference: str, context: Path, dockerfile: Path, arguments: Mapping[str, str]) -> None:
         with _secrets() as secrets:
-            command = ("docker", "build", "--quiet", "--file", dockerfile, "--tag", reference)
-            run(*command, *_build_arguments(arguments), *secrets, context, env={"DOCKER_BUILDKIT": "1"})
+            self._build(reference, dockerfile, context, *_build_arguments(arguments), *secrets)
+
+    def _build(self, reference: str, dockerfile: Path, context: Path, *options: str) -> None:
+        command = ("docker", "build", "--quiet", "--file", dockerfile, "--tag", reference)
+        run(*command, *options, context, env=BUILDKIT)
+
+    def take(self, upstream: str, reference: str, check: tuple[str, ...]) -> bool:
+        if not succeeds("docker", "pull", "--quiet", upstream):
+            return False
+        # Not `docker tag`: what a registry gives may list platforms that were not pulled, and cannot be put on a kind node.
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "Dockerfile"
+            file.write_text(f"FROM {upstream}\nLABEL org.opencontainers.image.base.name={upstream}\n")
+            self._build(reference, file, Path(folder))
+        somebody = ("--rm", "--network", "none", "--user", "2000:0", "--entrypoint", check[0])
+        if succeeds("docker", "run", *somebody, reference, *check[1:]):
+            return True
+        self.forget(reference)
+        return False
 
     def references(self, repository: str) -> list[str]:
         return run("docker", "images", "--format", "{{.Repository}}:{{.Tag}}", repository).split()
@@ -140,18 +201,10 @@ class Buildah:
     def base(self) -> str:
         """Debian with Python, made from Debian's packages once."""
         if not self.has(DEBIAN_IMAGE):
-            with step("making a base image from Debian's packages"), tempfile.TemporaryDirectory(dir=CACHE) as folder:
-                self._bootstrap(Path(folder))
+            with step(BOOTSTRAP), tempfile.TemporaryDirectory(dir=CACHE) as folder:
+                file = make_base(Path(folder))
+                self._run("bud", "--isolation", "chroot", "--force-rm", "--file", file, "--tag", DEBIAN_IMAGE, folder)
         return DEBIAN_IMAGE
-
-    def _bootstrap(self, folder: Path) -> None:
-        without = [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
-        packages = f"--include={DEBIAN_PACKAGES}"
-        run("mmdebstrap", "--quiet", "--variant=minbase", packages, *without, DEBIAN, folder / "base.tar")
-        file = folder / "Dockerfile"
-        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        file.write_text(f"FROM scratch\nADD base.tar /\nENV PATH={path}\nRUN ln -s python3 /usr/bin/python\n")
-        self._run("bud", "--isolation", "chroot", "--force-rm", "--file", file, "--tag", DEBIAN_IMAGE, folder)
 
     def build(self, reference: str, context: Path, dockerfile: Path, arguments: Mapping[str, str]) -> None:
         with _secrets() as secrets:
@@ -167,6 +220,10 @@ class Buildah:
                 reference,
             )
             self._run(*command, *_build_arguments(arguments), *secrets, context)
+
+    def take(self, upstream: str, reference: str, check: tuple[str, ...]) -> bool:
+        """Never: buildah is for the machine that has no registry either."""
+        return False
 
     def references(self, repository: str) -> list[str]:
         listed = self._run("images", "--format", "{{.Name}}:{{.Tag}}").split()

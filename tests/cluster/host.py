@@ -18,7 +18,8 @@ NODE_PACKAGES = {
     "/usr/bin/ip": "iproute2",
     "/usr/bin/openssl": "openssl",
 }
-BUILD_PACKAGES = {"/usr/bin/buildah": "buildah", "/usr/bin/mmdebstrap": "mmdebstrap"}
+BASE_PACKAGES = {"/usr/bin/mmdebstrap": "mmdebstrap"}
+BUILD_PACKAGES = {"/usr/bin/buildah": "buildah", **BASE_PACKAGES}
 VLLM_PACKAGES = {
     "/usr/lib/x86_64-linux-gnu/libnuma.so.1": "libnuma1",
     "/usr/bin/gcc": "gcc",

@@ -9,7 +9,7 @@ import time
 from tests.demo import clusters
 from tests.demo.ask import ask
 from tests.demo.install import install, kubectl, uninstall
-from tests.demo.shell import KUBECONFIG, ROOT, StepFailed, run, say, step
+from tests.demo.shell import CLUSTER, KUBECONFIG, ROOT, StepFailed, run, say, step
 
 MODELS = ("minilm", "tiny-chat")
 READY_WITHIN = 900  # seconds; two vLLM servers start side by side on two cores in two minutes
@@ -55,6 +55,8 @@ def wait_until_ready(names: tuple[str, ...]) -> None:
 def next_steps() -> str:
     """What a new user can do with the demo's cluster."""
     words = clusters.tool("kubectl")
+    chosen = "" if CLUSTER == "embedded" else f"CLUSTER={CLUSTER} "
+    down = f"{chosen}make demo-down"
     return f"""
   export KUBECONFIG={KUBECONFIG.relative_to(ROOT)}
   alias kubectl={words[0]}
@@ -63,7 +65,7 @@ def next_steps() -> str:
   kubectl -n demo patch vllm tiny-chat --type merge -p '{{"spec":{{"maxModelLen":1024}}}}'    # rolls out
   kubectl -n demo port-forward service/tiny-chat 8000:80 &
   curl -s localhost:8000/v1/models
-  make demo-down                                  # removes everything it started
+  {down:<47} # removes everything it started
 """
 
 

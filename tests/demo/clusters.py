@@ -1,6 +1,6 @@
 """The three kinds of cluster that the demo runs on: our own node, kind, or one that exists already.
 
-Each gives a kubeconfig at .cluster/kubeconfig, kubectl and helm, and the four images where its nodes find them.
+Each gives a kubeconfig in a folder of its own, kubectl and helm, and the four images where its nodes find them.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ import os
 import shutil
 from pathlib import Path
 
-from tests.demo.shell import KUBECONFIG, ROOT, STATE, StepFailed, python, run, show, step
+from tests.demo import kind
+from tests.demo.shell import CLUSTER, KUBECONFIG, ROOT, STATE, StepFailed, python, run, show, step
 
 IMAGES = ("operator", "weights", "vllm-cpu", "hub")
-KIND_NAME = "vllm-operator"
 
 
 def kind_of_cluster() -> str:
     """embedded, kind or existing. Raises StepFailed for any other word."""
-    kind = os.environ.get("CLUSTER", "embedded")
-    if kind not in {"embedded", "kind", "existing"}:
-        raise StepFailed(f"CLUSTER={kind} is unknown: use embedded, kind or existing")
-    return kind
+    if CLUSTER not in {"embedded", "kind", "existing"}:
+        raise StepFailed(f"CLUSTER={CLUSTER} is unknown: use embedded, kind or existing")
+    return CLUSTER
 
 
 def up() -> dict[str, str]:
@@ -31,7 +30,7 @@ def up() -> dict[str, str]:
             show(*python("tests.cluster", "up"))
             return dict(json.loads(run(*python("tests.cluster", "images", "--output", "json"))))
         case "kind":
-            return _kind_up()
+            return kind.up(IMAGES)
         case _:
             return _existing_up()
 
@@ -42,8 +41,7 @@ def down() -> None:
         case "embedded":
             show(*python("tests.cluster", "down"))
         case "kind":
-            run("kind", "delete", "cluster", "--name", KIND_NAME)
-            shutil.rmtree(STATE, ignore_errors=True)
+            kind.down()
         case _:
             shutil.rmtree(STATE, ignore_errors=True)
 
@@ -55,20 +53,6 @@ def tool(name: str) -> tuple[str, ...]:
     if program is None:
         raise StepFailed(f"{name} is not installed: install it, or use CLUSTER=embedded, which brings it")
     return (program, "--kubeconfig", str(KUBECONFIG))
-
-
-def _kind_up() -> dict[str, str]:
-    if shutil.which("kind") is None or shutil.which("docker") is None:
-        raise StepFailed("CLUSTER=kind needs kind and a running Docker engine: install them, or use CLUSTER=embedded")
-    STATE.mkdir(exist_ok=True)
-    if KIND_NAME not in run("kind", "get", "clusters").split():
-        with step("creating the kind cluster"):
-            run("kind", "create", "cluster", "--name", KIND_NAME, "--kubeconfig", KUBECONFIG, "--wait", "120s")
-    images = dict(json.loads(run(*python("tests.cluster", "images", "--no-import", "--output", "json"))))
-    with step("loading the images into kind"):
-        for name in IMAGES:
-            run("kind", "load", "docker-image", images[name], "--name", KIND_NAME)
-    return images
 
 
 def _existing_up() -> dict[str, str]:

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-STATE = ROOT / ".cluster"
+CLUSTER = os.environ.get("CLUSTER", "embedded")
+# Each kind of cluster has a folder of its own: one can be up beside another, and goes alone.
+STATE = ROOT / (".cluster" if CLUSTER == "embedded" else f".cluster-{CLUSTER}")
 KUBECONFIG = STATE / "kubeconfig"
 
 _say_lock = threading.Lock()
@@ -38,19 +40,20 @@ def step(title: str) -> Iterator[None]:
     say(f"✓ {title}: {time.monotonic() - begun:.0f} s")
 
 
-def run(*command: str | Path, input: str | None = None, check: bool = True, env: dict[str, str] | None = None) -> str:
-    """A command's standard output. Raises StepFailed with the end of what it said when it fails (unless `check` is off)."""
-    done = subprocess.run(
-        [str(word) for word in command],
-        input=input,
-        text=True,
-        capture_output=True,
-        cwd=ROOT,
-        env={**os.environ, **(env or {})},
-    )
+def run(*command: str | Path, input: str | None = None, check: bool = True, aloud: bool = False) -> str:
+    """A command's standard output. Raises StepFailed with the end of what it said when it fails (unless `check` is off).
+
+    `aloud` lets its standard error through to the person.
+    """
+    words = [str(word) for word in command]
+    complaints = None if aloud else subprocess.PIPE
+    try:
+        done = subprocess.run(words, input=input, text=True, stdout=subprocess.PIPE, stderr=complaints, cwd=ROOT)
+    except FileNotFoundError as error:
+        raise StepFailed(f"{words[0]} is not installed") from error
     if check and done.returncode != 0:
-        said = (done.stdout + done.stderr)[-4000:]
-        raise StepFailed(f"failed ({done.returncode}): {' '.join(str(word) for word in command)}\n{said}")
+        said = (done.stdout + (done.stderr or ""))[-4000:]
+        raise StepFailed(f"failed ({done.returncode}): {' '.join(words)}\n{said}")
     return done.stdout
 
 
