@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
 
 from tests.cluster import images, lock, models, node, ownership, teardown, vllm_python
 from tests.cluster.places import BINARIES, KUBECONFIG, ROOT
@@ -38,8 +37,6 @@ def _images(given: argparse.Namespace) -> int:
         on_node = not given.no_import and ownership.owner() == ROOT and answers()
         provide = images.put_on_node if on_node else images.build
         found = {name: provide(name) for name in names}
-    if given.archives is not None:
-        images.write_archives(found.values(), given.archives)
     print(json.dumps(found) if given.output == "json" else "\n".join(found.values()))
     return 0
 
@@ -87,7 +84,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     listed.add_argument("--no-import", action="store_true", help="build, and leave the node alone")
     listed.add_argument("--names-only", action="store_true", help="print the references and build nothing")
-    listed.add_argument("--archives", metavar="FOLDER", type=Path, help="write each image into FOLDER/NAME.tar, too")
     listed.add_argument("--output", choices=["json", "lines"], default="lines", help="an object by name, or one a line")
     listed.set_defaults(work=_images)
 

