@@ -1,4 +1,4 @@
-"""LoRA adapters on the real vLLM: added to a running server, removed from it, and given to the one that comes after it."""
+"""LoRA adapters: added to a running server and removed from it (the real vLLM), and given to the one that comes after it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def answers(ns: Namespace, model: str) -> Any:
     return ns.ask("/v1/completions", body={"model": model, "prompt": "Hello", "max_tokens": 1})["model"]
 
 
-def test_adapters_come_and_go_while_the_server_runs_and_the_next_server_has_them(namespace: Namespace) -> None:
+def test_adapters_come_and_go_while_the_real_server_runs(namespace: Namespace) -> None:
     namespace.apply_real(adapterLoading="Live", adapterCache={"size": "64Mi"}, maxCPULoRAs=4)
     namespace.await_ready(seconds=150)
     before, pod = life(namespace), namespace.server_pods()[0]["metadata"]["name"]
@@ -52,11 +52,17 @@ def test_adapters_come_and_go_while_the_server_runs_and_the_next_server_has_them
     with_adapters(namespace, CHAT)
     assert life(namespace) == before
 
+
+def test_the_next_server_gets_the_adapters_and_the_end_leaves_nothing(namespace: Namespace) -> None:
+    namespace.apply_fake(adapterLoading="Live", adapters=[CHAT])
+    namespace.await_condition("AdaptersReady", "True", seconds=120)
+    pod = namespace.server_pods()[0]["metadata"]["name"]
+
     namespace.kubectl("delete", "pod", pod, "--wait=false")
     status = await_that(
         lambda: namespace.status(),
         lambda s: any(name != pod for adapter in s.get("adapters", []) for name in adapter.get("pods", [])),
-        150,
+        90,
         "the adapter on the new server",
     )
     assert [adapter["name"] for adapter in status["adapters"]] == ["chat"]

@@ -21,19 +21,22 @@ class Answer(Exception):
 
 
 class FolderServer:
-    """A running fake over `root`; `fail_next` statuses are answered before anything else, one a request."""
+    """A running fake over `root`; `fail_next` statuses are answered before anything else, one a request.
+
+    `host` is the address that it listens at: this machine's own, or one that pods reach.
+    """
 
     handler: type[FolderHandler]
 
-    def __init__(self, root: Path, token: str | None = None) -> None:
+    def __init__(self, root: Path, token: str | None = None, host: str = "127.0.0.1") -> None:
         self.root = root
         self.token = token
         self.fail_next: list[int] = []
         self.asked: list[str] = []
         bound = type("Bound", (self.handler,), {"fake": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), bound)
+        self._server = ThreadingHTTPServer((host, 0), bound)
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self.url = f"http://{host}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> Self:

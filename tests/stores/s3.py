@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parents[2]
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 START_SECONDS = 60.0
 A_MINUTE = timedelta(minutes=1)
-PORT_LINE = "Running on http://127.0.0.1:"
+PORT_LINE = "Running on http://{host}:"
 
 
 def moto_python() -> Path:
@@ -37,23 +37,25 @@ def moto_python() -> Path:
 
 
 class MotoS3:
-    """A running S3; `environment` is what a client of it needs."""
+    """A running S3; `environment` is what a client of it needs. `host` is the address that it listens at."""
 
-    def __init__(self, log: Path) -> None:
+    def __init__(self, log: Path, host: str = "127.0.0.1") -> None:
+        self._host = host
         self._python = moto_python()
         self._log = log
         self.url = ""
 
     def __enter__(self) -> Self:
-        command = [str(self._python), "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+        command = [str(self._python), "-m", "moto.server", "-H", self._host, "-p", "0"]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + START_SECONDS
-        while PORT_LINE not in self._log.read_text():
+        line = PORT_LINE.format(host=self._host)
+        while line not in self._log.read_text():
             assert time.monotonic() < deadline and self._process.poll() is None, self._log.read_text()
             time.sleep(0.02)
-        port = self._log.read_text().partition(PORT_LINE)[2].split()[0]
-        self.url = f"http://127.0.0.1:{port}"
+        port = self._log.read_text().partition(line)[2].split()[0]
+        self.url = f"http://{self._host}:{port}"
         return self
 
     def __exit__(self, *_: object) -> None:

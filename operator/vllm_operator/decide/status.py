@@ -127,7 +127,7 @@ def _max_model_len(servers: Servers) -> int | None:
 
 
 def _adapters(here: Situation, servers: Servers) -> tuple[AdapterStatus, ...]:
-    if here.plan.adapter_claim is not None:
+    if here.plan.adapter_claim is not None and here.deployment is not None:
         return tuple(adapter_status(state) for state in adapter_states(here))
     sources = {part.role: part.source.uri for part in here.plan.parts if part.is_adapter}
     commits = dict(here.weights.adapter_commits) if here.weights is not None else {}

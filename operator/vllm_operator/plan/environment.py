@@ -38,6 +38,8 @@ _ALWAYS = {
     "TRANSFORMERS_OFFLINE": "1",
     "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
     "VLLM_NO_USAGE_STATS": "1",
+    # Also a model of ModelScope lies in a folder; an image whose default it is would ask for the client, and the hub.
+    "VLLM_USE_MODELSCOPE": "False",
 }
 # The root file system is read-only: everything that libraries write goes below these.
 _FOLDERS = {

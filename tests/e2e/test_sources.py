@@ -1,0 +1,120 @@
+"""Models from buckets and from ModelScope, by the platform's addresses: looked up, downloaded, served without the store."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.e2e.world import Namespace, kubectl
+from tests.hub.models import write_model
+from tests.stores.gcs import FakeGoogleStorage
+from tests.stores.modelscope import FakeModelScope
+from tests.stores.s3 import MotoS3
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model in a store, and the keys of the Secret that opens it."""
+
+    scheme: str
+    model: str
+    served: str
+    secret: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def credentials(self) -> dict[str, Any]:
+        return {"credentialsSecretRef": {"name": f"{self.scheme}-keys"}} if self.secret else {}
+
+
+SOURCES = (
+    Source("s3", "s3://models/llama", "llama", {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}),
+    Source("gs", "gs://models/llama", "llama", {"GOOGLE_SKIP_SIGNATURE": "true"}),
+    Source("modelscope", "modelscope://models/llama", "models/llama"),
+)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, FakeGoogleStorage | FakeModelScope]]:
+    """Three stores on this machine, behind the Services that the platform's settings name; the two that tell who asked."""
+    root, address = tmp_path_factory.mktemp("stores"), _address_of_this_machine()
+    folder = write_model(root / "models/llama", shards=2, shard_bytes=3_000_000)
+    with ExitStack() as stack:
+        moto = stack.enter_context(MotoS3(root / "moto.log", address))
+        moto.fill("models", "llama", folder)
+        gs = stack.enter_context(FakeGoogleStorage(root, host=address))
+        modelscope = stack.enter_context(FakeModelScope(root, host=address))
+        body = [
+            _namespace(),
+            *_service("s3", moto.url),
+            *_service("gs", gs.url),
+            *_service("modelscope", modelscope.url),
+        ]
+        kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": body}))
+        yield {"gs": gs, "modelscope": modelscope}
+        kubectl("delete", "namespace", "stores", "--wait=false")
+
+
+def _address_of_this_machine() -> str:
+    """The node's address, which is this machine's on a node that runs beside the tests."""
+    return kubectl("get", "nodes", "-o", 'jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}')
+
+
+def _namespace() -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stores"}}
+
+
+def _service(name: str, url: str) -> list[dict[str, Any]]:
+    there = urlsplit(url)
+    metadata = {"name": name, "namespace": "stores"}
+    ports = [{"name": "http", "port": 80, "protocol": "TCP"}]
+    return [
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": ports}},
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": metadata | {"labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": there.port, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [there.hostname]}],
+        },
+    ]
+
+
+def test_models_from_every_store_are_served_and_servers_reach_none(
+    namespace: Namespace, stores: dict[str, FakeGoogleStorage | FakeModelScope], tmp_path: Path
+) -> None:
+    for source in SOURCES:
+        _give(namespace, source)
+        namespace.apply_fake(source.scheme, model=source.model, **source.credentials)
+
+    for source in SOURCES:
+        status = namespace.await_ready(source.scheme)
+        assert (status["source"]["uri"], len(status["source"]["commit"]) > 8) == (source.model, True)
+        assert status["weights"]["bytesDone"] >= 6_000_000
+        (pod,) = namespace.server_pods(source.scheme)
+        container = pod["spec"]["containers"][0]
+        assert container["args"][0].startswith("/models/")
+        variables = {variable["name"]: variable.get("value", "") for variable in container["env"]}
+        assert (variables["HF_HUB_OFFLINE"], variables["TRANSFORMERS_OFFLINE"]) == ("1", "1")
+        assert variables["VLLM_USE_MODELSCOPE"] == "False"
+        assert not {name for name in variables if name.startswith(("AWS_", "GOOGLE_", "MODELSCOPE_"))}
+        assert namespace.ask("/v1/models", name=source.scheme)["data"][0]["id"] == source.served
+    assert all(store.asked for store in stores.values())
+
+
+def _give(namespace: Namespace, source: Source) -> None:
+    if source.secret:
+        data = {key: base64.b64encode(value.encode()).decode() for key, value in source.secret.items()}
+        metadata = {"name": f"{source.scheme}-keys"}
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
+        namespace.kubectl("apply", "-f", "-", input=json.dumps(body))
