@@ -179,6 +179,22 @@ def test_a_fault_hits_as_often_as_it_says(hub: Hub) -> None:
     assert get(hub, "/api/models/acme/open")[0] == 200
 
 
+def test_a_fault_of_one_name_of_a_repository_begins_late_and_ends_alone(hub: Hub) -> None:
+    """End-to-end tests share one hub: each breaks a name of its own, and mends no other."""
+    hub.break_next("status", repo="acme/open__one", times=-1, skip=1)
+    hub.break_next("revoke", repo="acme/gated__two", where="api", token="hf_granted")
+
+    assert api(hub).model_info("acme/open__one").sha == api(hub).model_info("acme/open").sha
+    with pytest.raises(HfHubHTTPError):
+        api(hub).model_info("acme/open__one")
+    with pytest.raises(HfHubHTTPError, match="Invalid credentials"):
+        api(hub, "hf_granted").model_info("acme/gated__two")
+    hub.faults.clear("acme/gated__two")
+    assert api(hub, "hf_granted").model_info("acme/gated__two").sha
+    with pytest.raises(HfHubHTTPError):
+        api(hub).model_info("acme/open__one")
+
+
 def test_an_unknown_fault_is_refused(hub: Hub) -> None:
     with pytest.raises(ValueError, match="kind must be one of"):
         hub.break_next("explode")

@@ -172,14 +172,24 @@ def hub(path: str, body: object = None, method: str | None = None) -> Any:
         raise AssertionError(f"the hub said {error.code} to {path}: {error.read()[:500]!r}") from error
 
 
+def break_hub(repo: str, kind: str, **how: object) -> None:
+    """Sets a fault of one repository, in the words of tests/hub/faults.py; it lasts until it is mended."""
+    hub("/_faults", {"repo": repo, "kind": kind, "times": -1, **how})
+
+
+def mend_hub(repo: str) -> None:
+    """Ends every fault of one repository."""
+    hub(f"/_faults?repo={repo}", method="DELETE")
+
+
 @contextmanager
 def slow_hub(repo: str, bytes_per_second: int) -> Iterator[None]:
     """The hub sends the files of one repository slowly."""
-    hub("/_faults", {"repo": repo, "kind": "slow", "times": -1, "bytesPerSecond": bytes_per_second})
+    break_hub(repo, "slow", bytesPerSecond=bytes_per_second)
     try:
         yield
     finally:
-        hub("/_faults", method="DELETE")
+        mend_hub(repo)
 
 
 class Audit:

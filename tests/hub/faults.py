@@ -7,8 +7,9 @@ A fault is `{"kind": …, "repo": "org/name", "path": "*.safetensors", "where": 
 - `stall`: sends `afterBytes` and then nothing for `seconds`;
 - `slow`: sends at most `bytesPerSecond`;
 - `corrupt`: flips one byte at `afterBytes` of the answer;
-- `revoke`: from the `afterBytes`-th byte of the answer on, `token` (all, if unset) is no longer valid.
-`times` is how many requests it hits (-1: every one); `where` is `api`, `resolve`, `cdn` or `any`.
+- `revoke`: from the `afterBytes`-th byte of the answer on, `token` (all, if unset) is no longer valid; of the API's
+  answers from the first.
+`times` is how many requests it hits (-1: every one), after the first `skip`; `where` is `api`, `resolve`, `cdn` or `any`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Fault:
     path: str = "*"
     where: str = "any"
     times: int = 1
+    skip: int = 0
     status: int = 503
     retryAfter: float | None = None
     afterBytes: int = 0
@@ -54,37 +56,49 @@ class Fault:
 
 
 @dataclass(slots=True)
+class _Pending:
+    fault: Fault
+    skip: int
+    left: int
+
+
+@dataclass(slots=True)
 class Faults:
     """The faults to come and the record of requests; safe for the server's threads."""
 
-    revoked: set[str | None] = field(default_factory=set)
-    _pending: list[list[Any]] = field(default_factory=list)
+    revoked: dict[str | None, str] = field(default_factory=dict)
+    """Tokens that are no longer valid (None: all), and the repository whose fault it is."""
+    _pending: list[_Pending] = field(default_factory=list)
     _requests: list[dict[str, Any]] = field(default_factory=list)
     _bytes: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, fault: Fault) -> None:
         with self._lock:
-            self._pending.append([fault, fault.times])
+            self._pending.append(_Pending(fault, fault.skip, fault.times))
 
-    def clear(self) -> None:
+    def clear(self, repo: str | None = None) -> None:
+        """Ends all faults, or those that were set for one repository, and makes their tokens valid again."""
         with self._lock:
-            self._pending.clear()
-            self.revoked.clear()
+            self._pending = [entry for entry in self._pending if repo not in (None, entry.fault.repo)]
+            self.revoked = {token: whose for token, whose in self.revoked.items() if repo not in (None, whose)}
 
     def take(self, where: str, repo: str, path: str) -> Fault | None:
         """The first fault that hits this request, which uses it up by one."""
         with self._lock:
             for entry in self._pending:
-                fault, left = entry
-                if left != 0 and fault.hits(where, repo, path):
-                    entry[1] = left - 1 if left > 0 else left
-                    return fault  # type: ignore[no-any-return]
+                if entry.left == 0 or not entry.fault.hits(where, repo, path):
+                    continue
+                if entry.skip > 0:
+                    entry.skip -= 1
+                    continue
+                entry.left -= 1 if entry.left > 0 else 0
+                return entry.fault
         return None
 
-    def revoke(self, token: str | None) -> None:
+    def revoke(self, fault: Fault) -> None:
         with self._lock:
-            self.revoked.add(token)
+            self.revoked[fault.token] = fault.repo
 
     def is_revoked(self, token: str) -> bool:
         return None in self.revoked or token in self.revoked

@@ -4,6 +4,7 @@
 - `.refs.json`: `{"v1.0": ".", "dev": ".branches/dev"}`, further references, each a folder with that reference's files;
 - `.gated`: only the tokens in it (one a line; none: any known token) may read files;
 - `.private`: without a known token the repository does not exist.
+A name with `__` and more behind it is another name of the same folder: tests side by side break it each for itself.
 `<root>/.tokens.json` holds the known tokens and whose they are: `{"hf_good": "alice"}`.
 """
 
@@ -18,7 +19,7 @@ from pathlib import Path
 LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".onnx", ".msgpack", ".h5", ".model")
 LFS_FROM_BYTES = 10 * 1024 * 1024
 """The hub keeps larger files in LFS whatever their name."""
-DEFAULT_TOKENS = {"hf_test": "tester"}
+DEFAULT_TOKENS = {"hf_test": "tester", "hf_other": "another tester"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,11 @@ class Repos:
         parts = repo.split("/")
         if len(parts) != 2 or any(part.startswith(".") or not part for part in parts):
             return None
-        path = self.root / repo
+        path = self._base(repo)
         return path if path.is_dir() else None
+
+    def _base(self, repo: str) -> Path:
+        return self.root / repo.partition("__")[0]
 
     def tokens(self) -> dict[str, str]:
         """Known tokens and their owners."""
@@ -79,11 +83,11 @@ class Repos:
         return dict(json.loads(path.read_text())) if path.exists() else DEFAULT_TOKENS
 
     def is_private(self, repo: str) -> bool:
-        return (self.root / repo / ".private").exists()
+        return (self._base(repo) / ".private").exists()
 
     def gate(self, repo: str) -> set[str] | None:
         """The tokens that pass the gate, None where there is no gate."""
-        path = self.root / repo / ".gated"
+        path = self._base(repo) / ".gated"
         if not path.exists():
             return None
         named = {line.strip() for line in path.read_text().splitlines() if line.strip()}
@@ -105,7 +109,7 @@ class Repos:
         return None
 
     def tree(self, repo: str, folder: str) -> Commit:
-        base = self.root / repo / folder
+        base = self._base(repo) / folder
         files = tuple(
             self._file(base, path)
             for path in sorted(base.rglob("*"))
@@ -115,7 +119,7 @@ class Repos:
         return Commit(hashlib.sha1(content.encode()).hexdigest(), files)
 
     def _folders(self, repo: str) -> dict[str, str]:
-        path = self.root / repo / ".refs.json"
+        path = self._base(repo) / ".refs.json"
         return {"main": "."} | (dict(json.loads(path.read_text())) if path.exists() else {})
 
     def _file(self, base: Path, path: Path) -> HubFile:

@@ -98,7 +98,7 @@ def _send_broken(connection: socket.socket, file: BinaryIO, span: Span, fault: F
         connection.sendall(piece)
         done += len(piece)
         if not revoked and done >= fault.afterBytes:
-            faults.revoke(fault.token)
+            faults.revoke(fault)
             revoked = True
     if fault.kind == "stall":
         _wait_for_the_end(connection, fault.seconds)

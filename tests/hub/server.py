@@ -133,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
             extra = {} if fault.retryAfter is None else {"Retry-After": f"{fault.retryAfter:g}"}
             self._send_json({"error": "A fault of the test"}, fault.status, extra)
             return True
+        if fault is not None and fault.kind == "revoke" and where == "api":
+            self.hub.faults.revoke(fault)
         if fault is not None and fault.kind == "cut" and where != "cdn" and fault.afterBytes == 0:
             reset(self.connection)
             self.close_connection = True
@@ -248,7 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_json(faults.report())
         elif path == "/_faults" and self.hub.control:
             if self.command == "DELETE":
-                faults.clear()
+                faults.clear(parse_qs(urlsplit(self.path).query).get("repo", [None])[0])
             else:
                 try:
                     faults.add(Fault.parse(json.loads(body)))
