@@ -47,12 +47,17 @@ def await_percent(namespace: Namespace, name: str) -> None:
     await_that(percent, lambda p: p > 0, 90, f"a first percent of {name}")
 
 
+def own(repo: str, namespace: Namespace, name: str) -> str:
+    """The repository under a name that is this model's alone."""
+    return "_".join((repo, "", *namespace.name.split("-")[-2:], name))
+
+
 def pull_only(namespace: Namespace, name: str, repo: str, **spec: Any) -> None:
-    namespace.apply_fake(name, model=f"{repo}__{namespace.name}-{name}", replicas=0, **spec)
+    namespace.apply_fake(name, model=own(repo, namespace, name), replicas=0, **spec)
 
 
 def fault(namespace: Namespace, name: str, repo: str, kind: str, **how: object) -> None:
-    break_hub(f"{repo}__{namespace.name}-{name}", kind, **how)
+    break_hub(own(repo, namespace, name), kind, **how)
 
 
 def test_each_fault_of_a_pull_ends_in_its_own_words_and_stays_until_somebody_asks_again(
@@ -96,7 +101,7 @@ def test_each_fault_of_a_pull_ends_in_its_own_words_and_stays_until_somebody_ask
     assert {name: uid(pull_of(namespace, name)) for name in ends} == {name: uid(job) for name, job in failed.items()}
     assert len(audit.requests()) - before <= 2, "a namespace that is gone is not asked for again and again"
     for name, repo in repos.items():
-        mend_hub(f"{repo}__{namespace.name}-{name}")
+        mend_hub(own(repo, namespace, name))
     kubectl("-n", namespace.name, "delete", "pvc", claim_of(namespace, "full")["metadata"]["name"], "--wait=false")
     namespace.kubectl("annotate", "vllmmodel", *ends, "vllm-operator.dev/refresh=again")
     for name in ends:
@@ -147,7 +152,7 @@ def test_a_volume_that_is_deleted_is_made_and_filled_again_and_the_server_goes_o
     assert namespace.condition("Ready", "serving")["status"] == "True"
     (pod,) = namespace.server_pods("serving")
     namespace.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
-    mend_hub(f"{MINILM}__{namespace.name}-pulling")
+    mend_hub(own(MINILM, namespace, "pulling"))
     for name, old in claims.items():
         await_that(
             lambda name=name: claim_of(namespace, name).get("metadata", {}).get("uid", ""),
