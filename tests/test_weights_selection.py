@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.weights_layouts import LAYOUTS, NOT_FOR_VLLM, Layout
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.listing import Digest, DigestKind, RemoteFile, check_paths
 from vllm_weights.selection import Wish, select, tokenizer_files
@@ -41,6 +42,19 @@ def test_safetensors_are_taken_and_their_duplicates_are_not() -> None:
     assert found == {*SMALL, "model.safetensors"}
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_of_a_published_layout_exactly_what_vllm_needs_is_taken(layout: Layout) -> None:
+    assert taken(*layout.leave, *layout.take, wish=layout.wish, indexed=layout.indexed) == set(layout.take)
+
+
+@pytest.mark.parametrize("paths", NOT_FOR_VLLM.values(), ids=NOT_FOR_VLLM)
+def test_what_vllm_cannot_load_is_named_and_not_taken(paths: tuple[str, ...]) -> None:
+    with pytest.raises(WeightsError) as caught:
+        taken(*paths)
+
+    assert caught.value.reason is Reason.WEIGHTS_MISSING
+
+
 def test_only_the_shards_that_the_index_names_are_taken() -> None:
     shards = {"model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"}
     index = "model.safetensors.index.json"
@@ -57,7 +71,6 @@ def test_a_variant_beside_the_model_is_left_out() -> None:
     [
         (("pytorch_model.bin", "x.pt", "training_args.bin", "optimizer.bin"), {"pytorch_model.bin"}),
         (("model.pt", "optimizer.pt", "scheduler.pt"), {"model.pt"}),
-        (("model.pth", "rng_state_0.pth"), {"model.pth"}),
         (("consolidated-00001-of-00002.safetensors", "params.json"), {"consolidated-00001-of-00002.safetensors", "params.json"}),
         (("m-00001-of-00002.gguf", "m-00002-of-00002.gguf"), {"m-00001-of-00002.gguf", "m-00002-of-00002.gguf"}),
         (("adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"), {"adapter_model.safetensors", "adapter_config.json"}),

@@ -14,13 +14,12 @@ from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.headers import Weights, weights_of
 from vllm_weights.listing import RemoteFile, read_whole
 from vllm_weights.request import Request
-from vllm_weights.selection import tokenizer_files
+from vllm_weights.selection import is_tokenizer, tokenizer_files
 from vllm_weights.summary import Config, compact, quantization_of, reductions
 from vllm_weights.termination import MOST_BYTES
 
 LONGEST_JSON_BYTES = 4 * 1024 * 1024
 """Of a JSON file that is read here; a tokenizer_config.json with every added token has about 1 MiB."""
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt", "spiece.model")
 CONFIG_FILES = ("config.json", "params.json", "adapter_config.json")
 QUANTIZATION_FILES = ("hf_quant_config.json", "quantize_config.json")
 SOURCES_AT_ONCE = 8
@@ -103,7 +102,7 @@ def _answer(request: Request, contents: Contents, told: _Told) -> dict[str, Any]
         "format": selection.format,
         "quantization": quantization_of(told.config, told.quantization),
         "weights": {"totalBytes": told.weights.total_bytes, "parameters": told.weights.parameters},
-        "hasTokenizer": any(file.path in TOKENIZER_FILES for file in _tokenizer_side(contents)),
+        "hasTokenizer": any(is_tokenizer(file.path) for file in _tokenizer_side(contents)),
         "hasChatTemplate": _has_chat_template(contents, told.tokenizer),
         "customCode": "auto_map" in told.config or "auto_map" in told.tokenizer,
         "architectures": [str(name) for name in told.config.get("architectures") or ()][:4],
@@ -187,6 +186,7 @@ def _tokenizer_config(contents: Contents) -> Config:
 def _has_chat_template(contents: Contents, tokenizer: Config) -> bool | None:
     """None where nothing can be said: Mistral's tokenizer brings its own chat format."""
     names = {file.path for file in _tokenizer_side(contents)}
-    if names & {"chat_template.jinja", "chat_template.json"} or tokenizer.get("chat_template"):
+    templates = {"chat_template.jinja", "chat_template.json", "additional_chat_templates/default.jinja"}
+    if names & templates or tokenizer.get("chat_template"):
         return True
     return None if "tekken.json" in names else False

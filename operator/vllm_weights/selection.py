@@ -1,8 +1,9 @@
 """Which of a source's files vLLM needs. Pure.
 
 One format of weights: safetensors before .bin before .pt, and the Transformers layout before Mistral's `consolidated*`
-(vLLM itself would prefer that one when both lie in the folder, and read a second copy of everything). With them every
-file of configuration and tokenizer, and Python files only for a model whose code is trusted.
+unless only that one is whole (vLLM itself prefers it whenever it lies in the folder). With them every file of
+configuration and tokenizer, and Python files only for a model whose code is trusted. tests/weights_layouts.py has
+layouts of published repositories, and a test asks vLLM's own loader about each.
 """
 
 from __future__ import annotations
@@ -18,16 +19,25 @@ from vllm_weights.listing import RemoteFile
 
 SMALL_SUFFIXES = (".json", ".jinja", ".model", ".tiktoken", ".txt", ".vocab", ".bpe", ".tok")
 NOT_NEEDED = ("README*", "LICENSE*", "NOTICE*", "*.md", "requirements*.txt", "trainer_state.json", "all_results.json",
-              "*.safetensors.index.*.json", "*.onnx_data*")  # fmt: skip
-SUFFIXES = {".safetensors": "safetensors", ".bin": "bin", ".pt": "pt", ".pth": "pt", ".gguf": "gguf"}
-VARIANT = re.compile(r"model\.\w+\.safetensors")
-"""`model.fp16.safetensors` beside `model.safetensors`: the same tensors again, and vLLM would load both."""
+              "*.index.*.json", "*.onnx_data*")  # fmt: skip
+SUFFIXES = {".safetensors": "safetensors", ".bin": "bin", ".pt": "pt", ".gguf": "gguf"}
+"""vLLM loads no .pth."""
+VARIANT = re.compile(r"(model|pytorch_model)\.\w+(-\d{5}-of-\d{5})?(\.\w+)")
+"""`model.fp16.safetensors`, or shards in another precision, beside `model.safetensors`: vLLM would load both."""
 INDEX = re.compile(r"(.*)\.index\.json")
 MISTRAL_TOKENIZER = re.compile(r"tokenizer\.model\.v\d+\w*|tekken\.json")
-TRAINING_LEFTOVERS = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state\w*)\.(bin|pt|pth)")
-"""What vLLM's own loader leaves out."""
-SENTENCE_MODULE = re.compile(r"\d+_\w+")
-"""sentence-transformers' layers, such as 1_Pooling and 2_Dense; vLLM reads them for embeddings."""
+TOKENIZER = re.compile(
+    r"tokenizer\.(json|model)|vocab\.(json|txt)|spiece\.model|spm\.model|tiktoken\.model|sentencepiece\.bpe\.model|.*\.tiktoken"
+)
+"""What a tokenizer of Transformers is made from; one of them is enough."""
+NO_WEIGHTS = re.compile(
+    r"(training_args|optimizer|scheduler|scaler|rng_state\w*)\.(bin|pt)|(openvino|ggml)[\w.-]*\.bin|mmproj[\w.-]*\.gguf"
+)
+"""What training leaves behind, and what other programs name like weights of ours."""
+HEADS = frozenset({"joint_head.safetensors", "sparse_linear.pt", "colbert_linear.pt", "mask_embedding.pt"})
+"""Small parts of a model that vLLM's classes read by name, whatever the format of the rest (BGE-M3's, for one)."""
+READ_FOLDER = re.compile(r"\d+_\w+|speech_tokenizer|audio_tokenizer|whisper-large-v3|adapters/[^/]+")
+"""Folders that vLLM reads: layers of sentence-transformers (1_Pooling, 2_Dense), and what audio models and Jina keep apart."""
 GGUF_SHARD = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")
 
 
@@ -59,9 +69,9 @@ class Selection:
 def format_of(path: str) -> str:
     """The format of weights a file belongs to; `none` for other files and for those that vLLM never loads."""
     name, parent = PurePosixPath(path).name, PurePosixPath(path).parent.as_posix()
-    if parent != "." and not SENTENCE_MODULE.fullmatch(parent):
+    if parent != "." and not READ_FOLDER.fullmatch(parent):
         return "none"
-    if TRAINING_LEFTOVERS.fullmatch(name):
+    if NO_WEIGHTS.fullmatch(name) or name in HEADS:
         return "none"
     found = SUFFIXES.get(PurePosixPath(path).suffix, "none")
     if name.startswith("consolidated"):
@@ -74,17 +84,14 @@ def select(files: Iterable[RemoteFile], wish: Wish, indexed: frozenset[str] | No
 
     Raises WeightsMissing where nothing can be loaded, and for several GGUF models in one repository.
     """
-    listed = tuple(files)
+    kept = tuple(file for file in files if not _matches(file.path, wish.exclude or ()))
     if wish.include is not None:
-        chosen = tuple(file for file in listed if _matches(file.path, wish.include))
+        chosen = tuple(file for file in kept if _matches(file.path, wish.include))
         weights_format = _format_among(chosen, wish.load_format)
     else:
-        kept = tuple(file for file in listed if not _matches(file.path, wish.exclude or ()))
         weights_format = _format_among(kept, wish.load_format)
-        chosen = tuple(file for file in kept if _is_wanted(file.path, weights_format, wish, indexed))
-        if indexed is None and any(file.path == "model.safetensors" for file in chosen):
-            chosen = tuple(file for file in chosen if not VARIANT.fullmatch(file.path))
-    chosen = tuple(file for file in chosen if not _matches(file.path, wish.exclude or ()))
+        around = _Around(weights_format, wish, indexed, frozenset(file.path for file in kept))
+        chosen = tuple(file for file in kept if around.wants(file.path))
     selection = Selection(tuple(sorted(chosen, key=_order)), weights_format)
     _check(selection, wish)
     return selection
@@ -95,12 +102,18 @@ def tokenizer_files(files: Iterable[RemoteFile], trust_remote_code: bool) -> tup
     return tuple(sorted((file for file in files if _is_small(file.path, trust_remote_code)), key=_order))
 
 
+def is_tokenizer(path: str) -> bool:
+    """Whether a tokenizer, of Transformers or of Mistral, is made from this file."""
+    return bool(TOKENIZER.fullmatch(path) or MISTRAL_TOKENIZER.fullmatch(path))
+
+
 def _matches(path: str, globs: Iterable[str]) -> bool:
     return any(fnmatchcase(path, glob) or fnmatchcase(path, f"{glob.rstrip('/')}/*") for glob in globs)
 
 
 def _format_among(files: Iterable[RemoteFile], load_format: str | None) -> str:
-    present = {format_of(file.path) for file in files if "/" not in file.path}
+    names = {file.path for file in files if "/" not in file.path}
+    present = {format_of(name) for name in names}
     wanted: dict[str, tuple[str, ...]] = {
         "mistral": ("mistral",),
         "gguf": ("gguf",),
@@ -108,22 +121,50 @@ def _format_among(files: Iterable[RemoteFile], load_format: str | None) -> str:
         "safetensors": ("safetensors", "mistral"),
     }
     order = wanted.get(load_format or "auto", ("safetensors", "mistral", "bin", "pt", "gguf"))
+    if load_format in (None, "auto") and "mistral" in present and _is_whole_for_mistral_alone(names):
+        return "mistral"
     return next((name for name in order if name in present), "none")
 
 
-def _is_wanted(path: str, weights_format: str, wish: Wish, indexed: frozenset[str] | None) -> bool:
-    found = format_of(path)
-    if found != "none":
-        in_index = indexed is None or "/" in path or weights_format != "safetensors" or path in indexed
-        nested = "/" in path and found in ("safetensors", "bin")
-        return in_index and (found == weights_format or (nested and found == _plain(weights_format)))
-    if (index := INDEX.fullmatch(path)) and format_of(index[1]) not in ("none", weights_format):
-        return False  # Of a format that is not taken.
-    return _is_small(path, wish.trust_remote_code)
+def _is_whole_for_mistral_alone(names: set[str]) -> bool:
+    """Whether Transformers would miss its configuration or tokenizer, and Mistral's own loading does not."""
+    for_mistral = "params.json" in names and any(MISTRAL_TOKENIZER.fullmatch(name) for name in names)
+    return for_mistral and not ("config.json" in names and any(TOKENIZER.fullmatch(name) for name in names))
 
 
-def _plain(weights_format: str) -> str:
-    return "safetensors" if weights_format == "mistral" else weights_format
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What decides about one file beside its own name: the format that is taken, and the other files."""
+
+    format: str
+    wish: Wish
+    indexed: frozenset[str] | None
+    paths: frozenset[str]
+
+    def wants(self, path: str) -> bool:
+        found = format_of(path)
+        if found == "none":
+            return path in HEADS or (not self._is_another_index(path) and _is_small(path, self.wish.trust_remote_code))
+        if "/" in path:
+            return self._is_of_its_folder(path, found)
+        if found != self.format or self._is_a_variant(path):
+            return False
+        return self.indexed is None or found != "safetensors" or path in self.indexed
+
+    def _is_of_its_folder(self, path: str, found: str) -> bool:
+        """A folder has its own format, safetensors before .bin: vLLM looks for them in this order."""
+        folder = path.rpartition("/")[0]
+        better = any(other.startswith(f"{folder}/") and other.endswith(".safetensors") for other in self.paths)
+        return found == "safetensors" or (found == "bin" and not better)
+
+    def _is_a_variant(self, path: str) -> bool:
+        match = VARIANT.fullmatch(path)
+        return match is not None and self.indexed is None and f"{match[1]}{match[3]}" in self.paths
+
+    def _is_another_index(self, path: str) -> bool:
+        """An index of a format that is not taken."""
+        index = INDEX.fullmatch(path)
+        return index is not None and format_of(index[1]) != self.format
 
 
 def _is_small(path: str, trust_remote_code: bool) -> bool:
@@ -132,13 +173,9 @@ def _is_small(path: str, trust_remote_code: bool) -> bool:
         return False
     if name.endswith(".py"):
         return trust_remote_code
-    if parent != "." and not (SENTENCE_MODULE.fullmatch(parent) or _is_chat_template(parent)):
+    if parent not in (".", "additional_chat_templates") and not READ_FOLDER.fullmatch(parent):
         return False
     return name.endswith(SMALL_SUFFIXES) or bool(MISTRAL_TOKENIZER.fullmatch(name))
-
-
-def _is_chat_template(parent: str) -> bool:
-    return parent == "additional_chat_templates"
 
 
 def _order(file: RemoteFile) -> tuple[bool, str]:
@@ -153,7 +190,8 @@ def _check(selection: Selection, wish: Wish) -> None:
         raise WeightsError(
             Reason.WEIGHTS_MISSING,
             f"The source holds no weights that vLLM can load{asked}{patterns}.",
-            "Name a repository with .safetensors, .bin, .pt or .gguf files at its top, or correct the patterns.",
+            "Name a repository with .safetensors, .bin, .pt or .gguf files at its top (vLLM loads no .pth, .h5, .msgpack or "
+            "ONNX), or correct the patterns.",
         )
     models = {GGUF_SHARD.sub("", file.path) for file in selection.weights}
     if selection.format == "gguf" and len(models) > 1:
