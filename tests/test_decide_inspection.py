@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from tests.builders import a_model
@@ -16,7 +19,7 @@ from tests.decide_facts import (
 )
 from tests.decide_world import Cluster
 from vllm_operator.decide.annotations import REFRESH, RESULT
-from vllm_operator.decide.types import JobSeen, JobState
+from vllm_operator.decide.types import Decision, JobSeen, JobState
 from vllm_operator.diagnose import Reason, failure
 
 
@@ -66,6 +69,40 @@ def test_a_new_refresh_value_asks_again_under_another_name():
     assert ready(status) == ("True", "Serving")
     assert status.refreshed == "token-renewed"
     assert before not in cluster.jobs  # given back once nothing needed it
+
+
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_an_inspection_that_somebody_deleted_is_asked_about_the_pinned_commit(replicas: int):
+    cluster = Cluster(model=a_model(replicas=replicas))
+    commit = cluster.settle().status.source.commit
+    before = cluster.job_named("inspect")
+    cluster.jobs.clear()
+
+    decision = cluster.reconcile()
+
+    assert commit and asked_of(decision)["commit"] == commit
+    assert decision.status.source is not None and decision.status.source.commit == commit
+    assert cluster.job_named("inspect") == before
+
+
+@pytest.mark.parametrize("change", ["refresh", "revision"])
+def test_a_branch_is_looked_up_again_when_somebody_asks(change: str):
+    cluster = Cluster()
+    cluster.settle()
+    if change == "refresh":
+        cluster.refresh("again")
+    else:
+        cluster.edit(revision="dev")
+    cluster.jobs.clear()
+
+    assert "commit" not in asked_of(cluster.reconcile())
+
+
+def asked_of(decision: Decision) -> dict[str, Any]:
+    """The request of the Job that is made."""
+    job = next(manifest for manifest in decision.create if manifest["kind"] == "Job")
+    env = job["spec"]["template"]["spec"]["containers"][0]["env"]
+    return dict(json.loads(next(variable["value"] for variable in env if variable["name"] == "WEIGHTS_REQUEST")))
 
 
 def test_a_changed_spec_tries_a_failed_inspection_again():

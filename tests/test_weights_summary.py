@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.hub.models import LLAMA
+from vllm_operator.plan.answer import Answer, read_answer
 from vllm_weights import termination
 from vllm_weights.failure import WeightsError
 from vllm_weights.inspection import fitting, sharing
@@ -116,13 +117,14 @@ def parts(adapters: int) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     return [(model, LLAMA), *[(adapter, {"r": 16, "base_model_name_or_path": "org/model"})] * adapters]
 
 
-@pytest.mark.parametrize("adapters", [0, 1, 4, 10, 25, 40])
+@pytest.mark.parametrize("adapters", [0, 1, 4, 10, 25, 40, 64])
 def test_a_model_with_adapters_is_told_in_one_message(adapters: int) -> None:
     answer = sharing(parts(adapters), 4096)
 
     assert len(compact(answer)) <= 4096
     assert len(answer["parts"]) == adapters + 1
-    assert all({"commit", "bytes"} <= set(part) for part in answer["parts"])
+    assert {(part.commit, part.tokenizer_commit) for part in told(answer).parts} == {("0" * 40, None)}
+    assert told(answer).bytes == answer["bytes"]
     assert answer["bytes"] == 16_000_000_000 + adapters * 167_000_000
     if adapters <= 25:
         assert answer["parts"][0]["config"] == LLAMA
@@ -130,9 +132,21 @@ def test_a_model_with_adapters_is_told_in_one_message(adapters: int) -> None:
         assert answer["parts"][-1]["config"]["r"] == 16
 
 
+def told(answer: dict[str, Any]) -> Answer:
+    """The answer as the operator reads it."""
+    kept: dict[str, Any] = json.loads(compact(answer))
+    return read_answer(kept if len(kept["parts"]) > 1 else kept["parts"][0], len(kept["parts"]))
+
+
+def test_as_many_adapters_as_a_model_may_have_leave_room_for_its_own_sizes() -> None:
+    config = sharing(parts(64), 4096)["parts"][0]["config"]
+
+    assert {"num_hidden_layers", "num_key_value_heads", "hidden_size"} <= set(config)
+
+
 def test_more_adapters_than_can_be_told_of_are_refused() -> None:
-    with pytest.raises(WeightsError, match="65 sources"):
-        sharing(parts(64), 4096)
+    with pytest.raises(WeightsError, match="97 sources"):
+        sharing(parts(96), 4096)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -30,7 +31,6 @@ MODEL_BYTES = 1600
 """What the model's own part needs for all that sizes are computed from; a plain Llama's has 900."""
 ADAPTER_BYTES = 640
 BRIEF = ("source", "commit", "bytes", "files", "format")
-BRIEFEST = ("commit", "bytes")
 ENVELOPE_BYTES = 128
 """The braces and totals around several parts."""
 
@@ -130,10 +130,10 @@ def sharing(found: list[tuple[dict[str, Any], Config]], room: int) -> dict[str, 
     """
     totals = {key: sum(answer[key] for answer, _ in found) for key in ("bytes", "files")}
     (model, config), *rest = found
-    shapes: tuple[Callable[[dict[str, Any], Config], dict[str, Any]], ...] = (
+    shapes: tuple[Callable[[dict[str, Any], Config], dict[str, Any] | str], ...] = (
         lambda answer, config: fitting(answer, config, ADAPTER_BYTES),
         lambda answer, _: {key: answer[key] for key in BRIEF},
-        lambda answer, _: {key: answer[key] for key in BRIEFEST},
+        lambda answer, _: _in_a_line(answer),
     )
     for shape in shapes:
         others = [shape(answer, config) for answer, config in rest]
@@ -143,8 +143,14 @@ def sharing(found: list[tuple[dict[str, Any], Config]], room: int) -> dict[str, 
     raise WeightsError(
         Reason.INVALID_ARGUMENT,
         f"{len(found)} sources at once are more than one answer of {room} bytes can tell of.",
-        "Split the adapters over several models: 40 fit.",
+        "Split the adapters over several models: 64 fit.",
     )
+
+
+def _in_a_line(answer: Mapping[str, Any]) -> str:
+    """Commit and bytes as `COMMIT:BYTES`, the 40 digits of the commit in the 27 letters of URL-safe base 64."""
+    commit = base64.urlsafe_b64encode(bytes.fromhex(answer["commit"])).decode().rstrip("=")
+    return f"{commit}:{answer['bytes']}"
 
 
 def _weights(contents: Contents) -> Weights:

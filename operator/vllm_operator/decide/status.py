@@ -16,6 +16,7 @@ from vllm_operator.decide.reasons import StateReason
 from vllm_operator.decide.servers import Servers, survey
 from vllm_operator.decide.situation import Situation
 from vllm_operator.decide.types import JobState
+from vllm_operator.plan import pinned_commit
 
 
 def status_of(here: Situation, findings: tuple[Finding, ...], now: datetime) -> Status:
@@ -154,7 +155,7 @@ def _source(here: Situation) -> SourceStatus | None:
     return SourceStatus(
         uri=source.uri,
         revision=here.model.spec.revision or source.revision,
-        commit=here.weights.commit if here.weights is not None else None,
+        commit=here.weights.commit if here.weights is not None else pinned_commit(here.model, source),
         bytes=here.weights.bytes if here.weights is not None else None,
     )
 

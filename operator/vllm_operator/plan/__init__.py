@@ -5,6 +5,7 @@ Pure: same model and settings, same plan. `plan_model` never raises for a model 
 """
 
 from vllm_operator.plan.adapters import plan_adapter_pull
+from vllm_operator.plan.jobs import pinned_commit
 from vllm_operator.plan.model import plan_model
 from vllm_operator.plan.server import plan_server
 from vllm_operator.plan.types import (
@@ -37,6 +38,7 @@ __all__ = [
     "ServerPlan",
     "ServicePlan",
     "WeightsPlan",
+    "pinned_commit",
     "plan_adapter_pull",
     "plan_model",
     "plan_server",

@@ -17,8 +17,8 @@ from vllm_operator.plan.labels import (
     shared_labels,
 )
 from vllm_operator.plan.names import digest, hashed_name
-from vllm_operator.plan.parts import DEFAULT_TRIES, identity
-from vllm_operator.plan.source import everyday_name
+from vllm_operator.plan.parts import DEFAULT_TRIES, MODEL, identity
+from vllm_operator.plan.source import Source, everyday_name
 from vllm_operator.plan.types import JobPlan, Part, Placement
 from vllm_operator.settings import Settings
 
@@ -43,7 +43,21 @@ def inspect_job(model: VLLMModel, settings: Settings, parts: Sequence[Part]) -> 
         "refresh": model.metadata.annotations.get(REFRESH_ANNOTATION),
     }
     name = hashed_name("inspect", everyday_name(parts[0].source), key)
+    pinned = pinned_commit(model, parts[0].source) if parts[0].role == MODEL else None
+    if pinned:
+        requests[0] = {**requests[0], "commit": pinned}  # not in the name: the answer is the one that was lost
     return _job(model, settings, "inspect", name, parts, joined(requests), None, ANYWHERE)
+
+
+def pinned_commit(model: VLLMModel, source: Source) -> str | None:
+    """The commit at which the status has this very source and revision.
+
+    None when there is none, or a refresh is asked for: then a moving branch is to be looked up again, and only then.
+    """
+    told, asked = model.status.source, model.metadata.annotations.get(REFRESH_ANNOTATION)
+    if told is None or (told.uri, told.revision) != (source.uri, model.spec.revision or source.revision):
+        return None
+    return told.commit if asked in (None, model.status.refreshed) else None
 
 
 def pull_job(
