@@ -45,3 +45,35 @@ async def test_a_model_that_is_gone_is_not_counted() -> None:
             seen = await scraped(port)
 
         assert not any("model_weights_bytes{" in name or "operator_models{" in name for name in seen)
+
+
+async def test_a_download_is_told_in_bytes_percent_speed_and_time_left_until_its_model_goes() -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("pull")
+        op.fake.put(a_vllmmodel())
+        for _ in range(4):
+            await op.look()
+        pull = op.fake.all("Job")[1]["metadata"]["name"]
+        said = {"version": 1, "bytesDone": 420_000, "bytesTotal": 1_000_000, "bytesPerSecond": 100_000.0}
+        op.fake.pod_servers[f"{pull}-pod"] = lambda method, path, body: (200, said)
+        await op.look()
+        async with served(op.metrics, "127.0.0.1", 0) as port:
+            during = await scraped(port)
+            op.controllers.end_job(pull, "{}")
+            await op.settle()
+            after = await scraped(port)
+            op.fake.remove("VLLMModel", "m")
+            op.doormen.reconciler.changed(Key("team", "m"))
+            await op.look()
+            gone = await scraped(port)
+
+    assert weights_of(during) == {
+        "bytes": 1_000_000, "done_bytes": 420_000, "percent": 42, "bytes_per_second": 100_000, "eta_seconds": 10,
+    }  # fmt: skip
+    assert weights_of(after) == {"bytes": 1_000_000, "done_bytes": 1_000_000, "percent": 100}
+    assert weights_of(gone) == {}
+
+
+def weights_of(seen: dict[str, float]) -> dict[str, float]:
+    start, end = "vllm_operator_model_weights_", '{name="m",namespace="team"}'
+    return {name.removeprefix(start).removesuffix(end): value for name, value in seen.items() if name.startswith(start)}

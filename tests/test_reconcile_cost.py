@@ -142,6 +142,30 @@ async def test_progress_that_moves_less_than_a_percent_is_not_written() -> None:
         assert op.writes() == writes
 
 
+async def test_a_download_is_asked_about_every_five_seconds_whoever_looks_and_however_often() -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("pull")
+        for name in ("m", "n"):
+            op.fake.put(a_vllmmodel(name))
+        for _ in range(4):
+            for name in ("m", "n"):
+                await op.look(name)
+        asked = 0
+        (pull,) = [job["metadata"]["name"] for job in op.fake.all("Job") if "pull" in job["metadata"]["name"]]
+
+        def progress(method: str, path: str, body: bytes) -> tuple[int, object]:
+            nonlocal asked
+            asked += 1
+            return 200, {"version": 1, "bytesDone": asked * 100_000, "bytesTotal": 1_000_000, "bytesPerSecond": 1000.0}
+
+        op.fake.pod_servers[f"{pull}-pod"] = progress
+        again = [await op.look(name) or 0.0 for _ in range(5) for name in ("m", "n")]
+
+        assert asked == 1
+        assert (op.status("m")["weights"]["percent"], op.status("n")["weights"]["percent"]) == (10, 10)
+        assert min(again) >= 5
+
+
 async def test_a_look_never_blocks_the_event_loop() -> None:
     """The loop's own alarm: no step of a look may hold up everybody else for a noticeable time."""
     blocked: list[float] = []

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from vllm_operator.api import Status
+from vllm_operator.api import SourceStatus, Status, WeightsStatus
 from vllm_operator.queue import Key
 
 if TYPE_CHECKING:
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 # A look takes some ten milliseconds; one that asks a slow server, seconds.
 BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 120)
+
+_NO_SOURCE, _NO_WEIGHTS = SourceStatus(), WeightsStatus()
+_OF_A_MODEL: tuple[tuple[str, str, Callable[[Status], float | None]], ...] = (
+    ("bytes", "Bytes of a model's weights.", lambda status: (status.source or _NO_SOURCE).bytes),
+    ("done_bytes", "Bytes of them that are on the volume.", lambda status: (status.weights or _NO_WEIGHTS).bytes_done),
+    ("percent", "How far the download is; 100 when verified.", lambda status: (status.weights or _NO_WEIGHTS).percent),
+    ("bytes_per_second", "Speed of a running download.", lambda status: (status.weights or _NO_WEIGHTS).bytes_per_second),
+    ("eta_seconds", "Time that a running download still takes.", lambda status: (status.weights or _NO_WEIGHTS).eta_seconds),
+)  # fmt: skip
 
 
 class Metrics:
@@ -67,13 +76,17 @@ class Metrics:
             value=self.longest_wait(),
         )
         yield self._models()
-        size = GaugeMetricFamily(
-            "vllm_operator_model_weights_bytes", "Bytes of a model's weights.", labels=["namespace", "name"]
-        )
+        for name, what, value in _OF_A_MODEL:
+            yield self._of_each_model(name, what, value)
+
+    def _of_each_model(self, name: str, what: str, value: Callable[[Status], float | None]) -> Metric:
+        """One gauge a model that has the number now; it goes with its model."""
+        gauge = GaugeMetricFamily(f"vllm_operator_model_weights_{name}", what, labels=["namespace", "name"])
         for key, status in sorted(self._statuses.items()):
-            if status.source is not None and status.source.bytes is not None:
-                size.add_metric([key.namespace, key.name], status.source.bytes)
-        yield size
+            found = value(status)
+            if found is not None:
+                gauge.add_metric([key.namespace, key.name], found)
+        return gauge
 
     def _models(self) -> Metric:
         models = GaugeMetricFamily(

@@ -20,7 +20,8 @@ from vllm_operator.diagnose import Reason
 from vllm_operator.plan import JobPlan
 from vllm_operator.render import render_part
 
-SOON: Final = 5.0  # seconds: a Job's progress is asked for, its end comes by the watch
+# Seconds: a Job's progress is asked for, its end comes by the watch. With its jitter never less than five.
+SOON: Final = 5.6
 _AGAIN: Final = f"To try again, change the spec or set the annotation {REFRESH} to a new value."
 
 

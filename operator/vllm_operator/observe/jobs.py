@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from vllm_operator.cluster import Cluster
 from vllm_operator.cluster.kinds import JOBS, PODS, Json
 from vllm_operator.decide.annotations import RESULT
@@ -24,6 +27,9 @@ from vllm_operator.plan.labels import MADE_WITH_ANNOTATION
 from vllm_operator.probe import Reach, Target
 
 JOB_NAME = "batch.kubernetes.io/job-name"
+# As long as this one answer about a download stands, whoever looks and why: so often, at most, its status is written.
+PROGRESS_SECONDS = 5.0
+FORGET_SECONDS = 60.0
 # A namespace is there a moment before its default service account: the Job tries again at once.
 ACCOUNT_TO_COME = "error looking up service account"
 
@@ -31,10 +37,14 @@ ACCOUNT_TO_COME = "error looking up service account"
 class JobLooker:
     """Looks at Jobs; pods are listed only of a Job that runs, has failed, or has an answer that is not kept yet."""
 
-    def __init__(self, cluster: Cluster, explainer: Explainer, reach: Reach) -> None:
+    def __init__(
+        self, cluster: Cluster, explainer: Explainer, reach: Reach, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._cluster = cluster
         self._explainer = explainer
         self._reach = reach
+        self._clock = clock
+        self._progress_seen: dict[str, tuple[float, Progress]] = {}  # by the pod's uid
 
     async def look(self, plan: JobPlan, uid: str) -> tuple[JobSeen, Json | None]:
         """The Job as it is seen by the model with that uid, and the live object."""
@@ -83,10 +93,16 @@ class JobLooker:
         pod = newest([pod for pod in pods if "running" in (container_state(pod).get("state") or {})])
         if pod is None:
             return None
+        uid, now = str(metadata_of(pod)["uid"]), self._clock()
+        asked_at, known = self._progress_seen.get(uid, (now - FORGET_SECONDS, None))
+        if now - asked_at < PROGRESS_SECONDS:
+            return known
         address = str((pod.get("status") or {}).get("podIP") or "")
         target = Target(plan.namespace, str(metadata_of(pod)["name"]), address, plan.progress_port)
-        said = (await self._reach.ask(target, "/progress")).json()
-        return _progress_of(said)
+        said = _progress_of((await self._reach.ask(target, "/progress")).json())
+        kept = {key: seen for key, seen in self._progress_seen.items() if now - seen[0] < FORGET_SECONDS}
+        self._progress_seen = kept | ({uid: (now, said)} if said else {})
+        return said
 
 
 def _is_of_a_new_namespace(event: Json) -> bool:

@@ -64,7 +64,7 @@ class Observer:
         self._prober = prober
         self._explainer = explainer
         self._clock = clock
-        self._jobs = JobLooker(cluster, explainer, prober.reach)
+        self._jobs = JobLooker(cluster, explainer, prober.reach, clock=clock)
         self._claims = ClaimLooker(cluster, now)
         self._adapters = AdapterLooker(cluster, self._jobs, self._claims)
         self._leftovers = Leftovers(cluster, clock=clock)

@@ -43,7 +43,7 @@ def inspect_job(model: VLLMModel, settings: Settings, parts: Sequence[Part]) -> 
         "refresh": model.metadata.annotations.get(REFRESH_ANNOTATION),
     }
     name = hashed_name("inspect", everyday_name(parts[0].source), key)
-    pinned = pinned_commit(model, parts[0].source) if parts[0].role == MODEL else None
+    pinned = pinned_commit(model, parts[0].source) if parts[0].role == MODEL and not parts[0].is_adapter else None
     if pinned:
         requests[0] = {**requests[0], "commit": pinned}  # not in the name: the answer is the one that was lost
     return _job(model, settings, "inspect", name, parts, joined(requests), None, ANYWHERE)
