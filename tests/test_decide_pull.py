@@ -137,6 +137,23 @@ def test_a_volume_that_was_deleted_is_filled_again():
     assert ready(cluster.settle().status) == ("True", "Serving")
 
 
+@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED])
+def test_a_download_lets_go_of_a_volume_that_is_being_deleted(state: JobState):
+    """Kubernetes keeps a claim while a pod names it, also a pod that has ended."""
+    cluster = Cluster()
+    name = until_the_download(cluster)
+    cluster.jobs[name] = replace(cluster.jobs[name], state=state)
+    cluster.claims = {key: replace(claim, deleting=True) for key, claim in cluster.claims.items()}
+
+    first, second = cluster.reconcile(), cluster.reconcile()
+
+    assert [ref.name for ref in first.delete] == [name]
+    assert (first.own, second.delete) == ((), ())
+    assert ready(second.status) == ("False", "WaitingForVolume")
+    cluster.claims.clear()
+    assert ready(cluster.settle().status) == ("True", "Serving")
+
+
 def test_a_server_of_the_same_commit_serves_on_while_its_download_runs_again():
     cluster = a_serving_cluster()
     del cluster.jobs[cluster.job_named("pull")]

@@ -70,7 +70,10 @@ def _volume(here: Situation, held: Finding, claim: ClaimPlan | None, job: JobPla
         return None
     if there is not None:
         waiting = "The volume is being deleted, and a new one is made when it is gone."
-        return not_yet(held, Outcome.UNDERWAY, StateReason.WAITING_FOR_VOLUME, waiting)
+        found = not_yet(held, Outcome.UNDERWAY, StateReason.WAITING_FOR_VOLUME, waiting)
+        # Kubernetes keeps a volume for as long as there are pods that name it, also ones that have ended.
+        gone = seen.state is JobState.ABSENT or seen.deleting
+        return found if gone else replace(found, delete=(job_ref(job),), own=())
     begun = downloading(held, "The volume is made and the download starts.")
     claims, owned = (render_part(claim),), () if claim.retain else (claim_ref(claim),)
     if seen.state in (JobState.SUCCEEDED, JobState.FAILED):
