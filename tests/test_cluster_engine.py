@@ -103,6 +103,17 @@ def test_a_base_that_was_made_is_not_made_again(program: Programs, tmp_path: Pat
     assert not any(call.startswith("docker build") for call in calls(tmp_path))
 
 
+@pytest.mark.parametrize(("known", "load"), [("--load --secret", True), ("--secret", False)])
+def test_a_build_lands_in_the_engine_whichever_builder_the_user_has(
+    program: Programs, tmp_path: Path, known: str, load: bool
+) -> None:
+    program("docker", f'[ "$*" = "build --help" ] && echo "{known}"; exit 0\n')
+
+    Docker().build("ours:1", tmp_path, tmp_path / "Dockerfile", {"BASE": "base:1"})
+
+    assert (" --load " in calls(tmp_path)[-1]) == load
+
+
 def test_an_image_that_no_registry_gives_is_built_from_its_dockerfile(program: Programs, tmp_path: Path) -> None:
     program("docker", "exit 1\n")
 

@@ -86,7 +86,11 @@ def docker_answers() -> bool:
 
 def _docker_has_buildkit() -> bool:
     """Whether builds know secrets and cache mounts. Clients before 23 bring BuildKit, later ones leave it to the component buildx."""
-    return "--secret" in run("docker", "build", "--help", env=BUILDKIT, check=False)
+    return _docker_build_knows("--secret")
+
+
+def _docker_build_knows(option: str) -> bool:
+    return option in run("docker", "build", "--help", env=BUILDKIT, check=False).split()
 
 
 def make_base(folder: Path) -> Path:
@@ -159,7 +163,9 @@ class Docker:
 
     def _build(self, reference: str, dockerfile: Path, context: Path, *options: str) -> None:
         command = ("docker", "build", "--quiet", "--file", dockerfile, "--tag", reference)
-        run(*command, *options, context, env=BUILDKIT)
+        # A builder of the user's own, in a container, keeps what it builds unless it is told to hand it over.
+        load = ("--load",) if _docker_build_knows("--load") else ()
+        run(*command, *load, *options, context, env=BUILDKIT)
 
     def take(self, upstream: str, reference: str, check: tuple[str, ...]) -> bool:
         if not succeeds("docker", "pull", "--quiet", upstream):
