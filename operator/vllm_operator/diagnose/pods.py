@@ -215,15 +215,25 @@ def _too_slow(text: str, now: datetime | None, state: PodState) -> Failure:
 
 _STAMP = re.compile(r"\b\d{4}-(\d\d-\d\d)[T ](\d\d:\d\d:\d\d)|\b(\d\d-\d\d) (\d\d:\d\d:\d\d)\b")
 
+_BAR = re.compile(r"\[(?:(\d{1,3}):)?(\d\d):(\d\d)<")
+
 
 def _was_silent(text: str, now: datetime | None, state: PodState) -> bool:
     """True when the last line that carries a time is long before the kill."""
     killing = state.last("Killing")
-    stamps = _STAMP.findall(text[-16384:])
+    stamps = list(_STAMP.finditer(text, max(len(text) - 16384, 0)))
     if killing is None or not killing.seen or not stamps:
         return False
-    month_day, clock = (stamps[-1][0] or stamps[-1][2]), (stamps[-1][1] or stamps[-1][3])
+    last = stamps[-1]
     ended = seconds_between(
-        f"{killing.seen[:5]}{month_day}T{clock}Z", datetime.fromisoformat(killing.seen.replace("Z", "+00:00"))
+        f"{killing.seen[:5]}{last[1] or last[3]}T{last[2] or last[4]}Z",
+        datetime.fromisoformat(killing.seen.replace("Z", "+00:00")),
     )
-    return ended is not None and ended > _STUCK_AFTER_SECONDS
+    return ended is not None and ended - _bar_seconds(text[last.end() :]) > _STUCK_AFTER_SECONDS
+
+
+def _bar_seconds(text: str) -> int:
+    """How long the progress bar at the log's end has run: it carries no time of day, only its own."""
+    bars = _BAR.findall(text)
+    hours, minutes, seconds = bars[-1] if bars else (0, 0, 0)
+    return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)

@@ -11,6 +11,20 @@ _HEAD = re.compile(r"(?P<fit>\d+)/(?P<nodes>\d+) nodes are available: (?P<why>.{
 _ITEM = re.compile(r"(?P<count>\d+) (?P<what>(?:[^,{]|\{[^}]{0,300}\})+)")
 _INSUFFICIENT = re.compile(r"Insufficient (?P<resource>[\w./-]{0,99}\w)")
 _TAINT: Final = "untolerated taint"
+_TAINTED = re.compile(r"untolerated taint(?:\(s\)|s)? \{(?P<key>[^:}=\s]{1,253})")
+_NODE_IS = re.compile(
+    r"node\.kubernetes\.io/(?P<state>not-ready|unreachable|disk-pressure|memory-pressure|pid-pressure|network-unavailable|unschedulable)"
+)
+"""Taints that Kubernetes puts on nodes itself: nobody should tolerate them."""
+_TURNED_AWAY = re.compile(r"enough resource: (?P<resource>[\w./-]{1,100}), requested: ")
+_HINTS: Final = (
+    ("were unschedulable", "The nodes are cordoned: `kubectl uncordon` them, or add nodes."),
+    ("max volume count", "The nodes hold as many volumes as their storage driver allows: add nodes, or free volumes."),
+    ("Too many pods", "The nodes hold as many pods as their kubelet allows: add nodes."),
+    ("allocate all claims", "Check what `resourceClaimTemplate` asks for: no node has such a device free."),
+    ("resourceclaim", "Check `resourceClaimTemplate`, and that the cluster's driver for these devices runs."),
+    ("free ports", "A host port is taken on every node: add nodes."),
+)
 
 _UNBOUND = re.compile(
     r"unbound immediate PersistentVolumeClaims|did not have enough free storage|plugin \"VolumeBinding\"|persistentvolumeclaim \"[\w.-]{1,253}\" (?:not found|bound to non-existent)|persistentvolumeclaim \"[\w.-]{1,253}\" is being deleted"
@@ -34,9 +48,10 @@ def unschedulable(pod: PodState, message: str, *, old_pod_runs: bool) -> Failure
     gpu = next((name for name in wants if is_gpu(name)), None)
     if gpu and old_pod_runs:
         return rollout_waits(gpu, pod.gpus[1] if pod.gpus else "1", _nodes(message), message)
-    return failure(
-        Reason.Unschedulable, _nodes(message, pod), remedy=_remedy(message, wants, gpu, pod), excerpt=message
-    )
+    refused = pod.last("NotTriggerScaleUp")
+    grows = f" The autoscaler adds no node: {refused.message[:300].rstrip('.')}." if refused else ""
+    words = f"{_nodes(message, pod)}{grows}"
+    return failure(Reason.Unschedulable, words, remedy=_remedy(message, wants, gpu, pod), excerpt=message)
 
 
 def rollout_waits(resource: str, asked: object, why: str, excerpt: str) -> Failure:
@@ -55,7 +70,8 @@ def rollout_waits(resource: str, asked: object, why: str, excerpt: str) -> Failu
 
 def short_of(message: str) -> tuple[str, ...]:
     """The resources that nodes have not enough of, in the scheduler's order."""
-    return tuple(dict.fromkeys(_INSUFFICIENT.findall(_items_part(message))))
+    found = [*_INSUFFICIENT.findall(_items_part(message)), *_TURNED_AWAY.findall(message)]
+    return tuple(dict.fromkeys(found))
 
 
 def _items_part(message: str) -> str:
@@ -83,20 +99,29 @@ def _plain(what: str) -> str:
 
 
 def _remedy(message: str, wants: tuple[str, ...], gpu: str | None, pod: PodState) -> str | None:
+    states = dict.fromkeys(_NODE_IS.findall(message))
+    repair = f"Repair the nodes that are {', '.join(states)}." if states else ""
+    taints = [key for key in _TAINTED.findall(message) if not _NODE_IS.match(key)]
+    first = _of_resources(wants, gpu, pod) or _of_placement(message, tolerable=bool(taints) or not states)
+    hint = next((hint for words, hint in _HINTS if words in message), "")
+    return " ".join(part for part in (first or hint, repair) if part) or None
+
+
+def _of_resources(wants: tuple[str, ...], gpu: str | None, pod: PodState) -> str:
     if gpu:
         count = pod.gpus[1] if pod.gpus else "the"
         return (
             f"Free or add a node with {count} free {gpu}, lower `tensorParallelSize`, or choose another `accelerator`."
         )
-    if wants:
-        return f"Free or add nodes with more {', '.join(wants)}, or lower `resources`."
-    if _TAINT in message:
+    return f"Free or add nodes with more {', '.join(wants)}, or lower `resources`." if wants else ""
+
+
+def _of_placement(message: str, *, tolerable: bool) -> str:
+    if _TAINT in message and tolerable:
         return "Tolerate the taint in `pod.tolerations` (or the accelerator's profile in the settings), or add nodes without it."
     if "affinity" in message or "selector" in message or "topology spread" in message:
         return "Correct `pod.nodeSelector`, `pod.affinity` or `accelerator`: no node has these labels, or the volume is bound to another zone."
-    if "free ports" in message:
-        return "A host port is taken on every node: add nodes."
-    return None
+    return ""
 
 
 def _first_sentence(message: str) -> str:
