@@ -12,7 +12,7 @@ MAX_BYTES: Final = 1024
 """Of message, remedy and excerpt each: a status stays small, and an Event's note may hold 1,024 bytes."""
 
 _SECRETS: Final = (
-    re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{6,}"),
+    re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{10,}"),
     re.compile(r"\b(?:sk|gsk|pk|rk)-[A-Za-z0-9_-]{8,}"),
     re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}"),
     re.compile(r"\bgh[pousr]_[A-Za-z0-9]{16,}|\bglpat-[A-Za-z0-9_-]{12,}|\bxox[abpr]-[A-Za-z0-9-]{10,}"),

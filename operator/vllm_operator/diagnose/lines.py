@@ -7,7 +7,7 @@ process and level, torch the rank, Ray the worker. All of it is taken off here, 
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 MAX_LOG_CHARS: Final = 512 * 1024
@@ -55,6 +55,10 @@ _LEVELS: Final = {
     "FATAL": "CRITICAL",
     "EXCEPTION": "ERROR",
 }
+_SAYS_ITSELF = re.compile(
+    r'Traceback \(most|  File "|\s{1,4}(?:Value error|Assertion failed|Input should)|(?:[\w]{1,60}\.){0,8}\w{1,60}(?:Error|Exception|Exit)\b'
+)
+"""What a collector of JSON calls INFO because it knows no better."""
 _ENGINE = re.compile(r"engine|worker|rank|core", re.IGNORECASE)
 
 
@@ -156,4 +160,11 @@ def _from_json(text: str) -> list[Line] | None:
         if isinstance(record.get(key), str)
     ]
     lines = [piece for part in (body, *details) for piece in part.rstrip("\n").split("\n")]
-    return [_plain(_without_carrier(_cut(piece)), level, process) for piece in lines]
+    return [_told(_without_carrier(_cut(piece)), level, process) for piece in lines]
+
+
+def _told(piece: str, level: str, process: str) -> Line:
+    line = _plain(piece, "", process)
+    if line.level or (level == "INFO" and _SAYS_ITSELF.match(line.text)):
+        return line
+    return replace(line, level=_LEVELS.get(level, level))

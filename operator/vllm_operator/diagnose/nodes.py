@@ -163,8 +163,8 @@ def _lost(state: PodState, words: str, seen: NodeState | None) -> Failure:
 
 def _turned_away(state: PodState, seen: NodeState | None) -> Failure | None:
     if "Allocate failed" not in state.message:
-        found = unschedulable(state, state.message, old_pod_runs=False)
-        return replace(found, message=f"The node {state.node} turned the pod away: {state.message}"[:1000])
+        refused = unschedulable(state, state.message, old_pod_runs=False)
+        return replace(refused, message=f"The node {state.node} turned the pod away: {state.message}"[:1000])
     found = find(f"{state.reason} {state.message}", "start")
     offers = [f"{amount} {name}" for name, amount in (seen.allocatable if seen else {}).items() if is_gpu(name)]
     if found is None or not offers:
