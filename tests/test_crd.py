@@ -144,13 +144,13 @@ def test_columns() -> None:
     assert [column["name"] for column in columns if "priority" not in column] == [
         "Ready",
         "Reason",
+        "Percent",
         "Model",
         "Replicas",
         "URL",
         "Age",
     ]
     assert [column["name"] for column in columns if "priority" in column] == [
-        "Percent",
         "Max length",
         "Accelerator",
         "Commit",

@@ -3,7 +3,8 @@
 `<root>/<org>/<name>/` is one repository. Beside the model's files it may hold:
 - `.refs.json`: `{"v1.0": ".", "dev": ".branches/dev"}`, further references, each a folder with that reference's files;
 - `.gated`: only the tokens in it (one a line; none: any known token) may read files;
-- `.private`: without a known token the repository does not exist.
+- `.private`: without a known token the repository does not exist;
+- `.sha256.json`: digests of files by name, for those that are too large to be read for them.
 A name with `__` and more behind it is another name of the same folder: tests side by side break it each for itself.
 `<root>/.tokens.json` holds the known tokens and whose they are: `{"hf_good": "alice"}`.
 """
@@ -129,20 +130,27 @@ class Repos:
             known = self._digests.get(str(path))
             if known is None or known[:2] != (stat.st_size, stat.st_mtime_ns):
                 lfs = name.endswith(LFS_SUFFIXES) or stat.st_size >= LFS_FROM_BYTES
-                known = (stat.st_size, stat.st_mtime_ns, *_digests(path, stat.st_size, lfs))
+                known = (stat.st_size, stat.st_mtime_ns, *_digests(path, stat.st_size, lfs, _told(base, name)))
                 self._digests[str(path)] = known
         return HubFile(name, path, stat.st_size, known[2], known[3])
 
 
 def _is_marker(path: Path) -> bool:
-    return path.parts[0] in {".refs.json", ".gated", ".private", ".branches"}
+    return path.parts[0] in {".refs.json", ".gated", ".private", ".branches", ".sha256.json"}
 
 
-def _digests(path: Path, size: int, lfs: bool) -> tuple[str, str | None]:
+def _told(base: Path, name: str) -> str | None:
+    path = base / ".sha256.json"
+    return dict(json.loads(path.read_text())).get(name) if path.exists() else None
+
+
+def _digests(path: Path, size: int, lfs: bool, told: str | None) -> tuple[str, str | None]:
     if not lfs:
         return _blob_id(path.read_bytes()), None
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = told
+    if sha256 is None:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return _blob_id(_pointer(sha256, size)), sha256
 
 

@@ -18,11 +18,11 @@ from vllm_operator.crd.structural import Schema, structural
 _COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
+    ("Percent", "integer", ".status.weights.percent", 0),  # of the download: `kubectl get -w` follows it
     ("Model", "string", ".spec.model", 0),
     ("Replicas", "integer", ".status.readyReplicas", 0),
     ("URL", "string", ".status.url", 0),
     ("Age", "date", ".metadata.creationTimestamp", 0),
-    ("Percent", "integer", ".status.weights.percent", 1),
     ("Max length", "integer", ".status.maxModelLen", 1),
     ("Accelerator", "string", ".status.fit.accelerator", 1),
     ("Commit", "string", ".status.source.commit", 1),
