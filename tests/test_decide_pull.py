@@ -18,7 +18,7 @@ from tests.decide_facts import (
 from tests.decide_world import Cluster, a_serving_cluster
 from vllm_operator.api import SourceStatus
 from vllm_operator.decide import decide
-from vllm_operator.decide.annotations import COMMITS
+from vllm_operator.decide.annotations import AWAITS_WEIGHTS, COMMITS
 from vllm_operator.decide.types import ClaimSeen, JobState, Ref
 from vllm_operator.diagnose import Reason, failure
 
@@ -135,6 +135,32 @@ def test_a_volume_that_was_deleted_is_filled_again():
     assert [manifest["kind"] for manifest in decision.create] == ["PersistentVolumeClaim"]
     assert [ref.kind for ref in decision.delete] == ["Job"]
     assert ready(cluster.settle().status) == ("True", "Serving")
+
+
+def test_no_server_starts_on_the_new_and_empty_volume():
+    cluster = a_serving_cluster()
+    cluster.claims.clear()
+    cluster.pods.clear()
+
+    decision = cluster.reconcile()
+
+    (deployment,) = [manifest for manifest in decision.apply if manifest["kind"] == "Deployment"]
+    assert deployment["spec"]["replicas"] == 0
+    assert decision.events == () or all(event.reason != "Restored" for event in decision.events)
+    assert cluster.reconcile().status.condition("WeightsReady").status == "False"
+    assert cluster.live[cluster.deployment_ref]["spec"]["replicas"] == 0
+    assert ready(cluster.settle().status) == ("True", "Serving")
+    assert AWAITS_WEIGHTS not in cluster.live[cluster.deployment_ref]["metadata"]["annotations"]
+
+
+def test_a_server_that_is_ready_outlives_its_volume():
+    cluster = a_serving_cluster()
+    cluster.claims.clear()
+
+    decision = cluster.reconcile()
+
+    assert [manifest for manifest in decision.apply if manifest["kind"] == "Deployment"] == []
+    assert ready(decision.status) == ("True", "Serving")
 
 
 @pytest.mark.parametrize("state", [JobState.RUNNING, JobState.SUCCEEDED, JobState.FAILED])

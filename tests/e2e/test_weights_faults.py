@@ -161,7 +161,7 @@ def test_a_volume_that_is_deleted_is_made_and_filled_again_and_the_server_goes_o
             f"a new volume of {name}",
         )
         namespace.await_condition("WeightsReady", "True", "Downloaded", name=name, seconds=120)
-    namespace.await_ready("serving")
+    assert "lastFailure" not in namespace.await_ready("serving"), "no server started on the empty volume"
 
 
 @pytest.mark.alone

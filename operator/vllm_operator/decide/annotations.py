@@ -25,7 +25,9 @@ from vllm_operator.plan.labels import (
 
 # On the Deployment: the version (WANTED's value) that failed for good and stands at zero.
 STOPPED: Final = "vllm-operator.dev/stopped"
+# On the Deployment: the version (WANTED's value) that stands at zero because its weights are gone and fetched anew.
+AWAITS_WEIGHTS: Final = "vllm-operator.dev/awaits-weights"
 # On the inspection's Job: its answer, which thereby outlives the pod.
 RESULT: Final = "vllm-operator.dev/result"
 
-__all__ = ["COMMITS", "IGNORE_FIT", "MADE_WITH", "REFRESH", "RESULT", "STOPPED", "TEMPLATE", "WANTED"]
+__all__ = ["AWAITS_WEIGHTS", "COMMITS", "IGNORE_FIT", "MADE_WITH", "REFRESH", "RESULT", "STOPPED", "TEMPLATE", "WANTED"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vllm_operator.api import GROUP
-from vllm_operator.decide.annotations import STOPPED, TEMPLATE, WANTED
+from vllm_operator.decide.annotations import AWAITS_WEIGHTS, STOPPED, TEMPLATE, WANTED
 from vllm_operator.decide.situation import APPS_API, Situation, annotations_of
 from vllm_operator.decide.types import DeploymentSeen, Manifest, Ref
 from vllm_operator.live import differences, has_managers, owns
@@ -62,6 +62,7 @@ def deployment(here: Situation, server: ServerPlan, stop: bool) -> dict[str, Any
         spec["replicas"] = replicas
     metadata: dict[str, Any] = dict(manifest["metadata"])
     marks = {WANTED: server.wanted, TEMPLATE: compact(spec["template"])} | ({STOPPED: server.wanted} if stop else {})
+    marks |= {AWAITS_WEIGHTS: server.wanted} if here.weights_are_gone else {}
     metadata["annotations"] = dict(metadata.get("annotations") or {}) | marks
     return manifest | {"metadata": metadata, "spec": spec}
 
@@ -75,7 +76,7 @@ def scaled(here: Situation) -> dict[str, Any] | None:
     live, count = here.deployment, here.model.spec.replicas
     if live is None or here.seen.autoscaled or here.is_stopped or count == live.replicas:
         return None
-    if count > live.replicas and (here.plan.problems or not here.deployed):
+    if count > live.replicas and (here.plan.problems or not here.deployed or here.stands_without_weights):
         return None
     metadata, spec, template = here.model.metadata, dict(_mapping(live.live.get("spec"))), _own_template(live)
     marks = {key: value for key, value in annotations_of(live.live).items() if key.startswith(f"{GROUP}/")}
@@ -128,10 +129,10 @@ def _replicas(here: Situation, stop: bool) -> int | None:
     As long as we own the field its live value is written again: leaving out what one owns resets it to 1. Once the
     autoscaler has written it, it is the autoscaler's.
     """
-    if stop:
+    if stop or here.weights_are_gone:
         return 0
     live = here.deployment
-    if not here.seen.autoscaled or live is None or here.is_stopped:
+    if not here.seen.autoscaled or live is None or here.is_stopped or here.stands_without_weights:
         return here.model.spec.replicas
     return live.replicas if owns(live.live, "spec", "replicas") else None
 

@@ -98,9 +98,10 @@ def _events(here: Situation, todo: tuple[Pending, ...], stop: bool, failure: Fai
         events.append(
             Event(EventType.WARNING, StateReason.SERVER_STOPPED, f"The server fails for good{why} and is stopped.")
         )
+    ours = stop or here.is_stopped or here.weights_are_gone or here.stands_without_weights
     for item in todo:
         # Right after a change of the spec differences are the change itself; at rest they are somebody's edit.
-        if not here.spec_is_new and here.deployed and item.exists and not stop and not here.is_stopped:
+        if not here.spec_is_new and here.deployed and item.exists and not ours:
             where = ", ".join(item.paths[:3]) + (" …" if len(item.paths) > 3 else "")
             message = f"{item.ref.kind} {item.ref.name} was changed by somebody else and is put back: {where}"
             events.append(Event(EventType.NORMAL, StateReason.RESTORED, message[:1024]))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vllm_operator.api import VLLMModel
-from vllm_operator.decide.annotations import COMMITS, REFRESH, STOPPED
+from vllm_operator.decide.annotations import AWAITS_WEIGHTS, COMMITS, REFRESH, STOPPED
 from vllm_operator.decide.trust import needs_trust
 from vllm_operator.decide.types import DeploymentSeen, JobState, PodSeen, Seen
 from vllm_operator.plan import Plan, ServerPlan, WeightsPlan, plan_server, plan_weights, wanted
@@ -68,6 +68,26 @@ class Situation:
             return False
         stopped = annotations_of(self.deployment.live).get(STOPPED)
         return stopped == self.current and self.plan.settings.crash_policy.stop_permanent
+
+    @property
+    def stands_without_weights(self) -> bool:
+        """The Deployment stands at zero because the weights of this very version went away."""
+        if self.deployment is None or self.current is None:
+            return False
+        return annotations_of(self.deployment.live).get(AWAITS_WEIGHTS) == self.current
+
+    @property
+    def weights_are_gone(self) -> bool:
+        """The volume went away under a version that is deployed, and is not filled again.
+
+        New servers would start on an empty folder, fail for good and be stopped. One that is ready has read its weights.
+        An autoscaler's number is not touched: nobody could give it back.
+        """
+        plan, seen = self.weights, self.seen
+        if plan is None or plan.claim is None or seen.autoscaled or any(pod.ready for pod in self.pods):
+            return False
+        filled = seen.claim is not None and seen.pull.state is JobState.SUCCEEDED and not seen.pull.deleting
+        return self.deployed and not filled and (seen.claim is None or self.stands_without_weights)
 
     @property
     def pods(self) -> tuple[PodSeen, ...]:
