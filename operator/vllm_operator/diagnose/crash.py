@@ -15,6 +15,19 @@ _SIGNALS: Final = {
     136: "floating point error",
     139: "segmentation fault",
 }
+_OF_STARTS: Final = frozenset(
+    {
+        Reason.InvalidArgument,
+        Reason.ModelConfigInvalid,
+        Reason.TensorParallelInvalid,
+        Reason.QuantizationMismatch,
+        Reason.QuantizationUnknown,
+        Reason.UnsupportedArchitecture,
+        Reason.MaxModelLenTooLong,
+        Reason.WeightsMissing,
+        Reason.WeightsCorrupt,
+    }
+)
 
 
 def diagnose_log(text: object, exit_code: int | None = None) -> Failure:
@@ -42,14 +55,19 @@ def fatal_while_starting(text: object) -> Failure | None:
 
 
 def _judge(seen: Evidence, exit_code: int | None) -> Failure:
-    found = find(seen.text, context=seen.everything, stack=seen.stack, exit_code=exit_code, weights=CAUSES)
     return (
-        found
+        _by_its_words(seen, exit_code)
         or _by_its_place(seen)
         or _by_a_symptom(seen)
         or _by_a_request(seen, exit_code)
         or _unknown(seen, exit_code)
     )
+
+
+def _by_its_words(seen: Evidence, exit_code: int | None) -> Failure | None:
+    """By words that name a cause; of a server that served, none that would have kept it from starting."""
+    found = find(seen.text, context=seen.everything, stack=seen.stack, exit_code=exit_code, weights=CAUSES)
+    return None if found is not None and seen.ready and found.reason in _OF_STARTS else found
 
 
 def _by_its_place(seen: Evidence) -> Failure | None:

@@ -38,13 +38,13 @@ _WRAPPER = re.compile(
     r"Engine core initialization failed|WorkerProc initialization failed|Engine process failed to start|EngineDeadError"
     r"|EngineCore failed to start|WorkerProc failed to start|See (?:root cause|stack trace)|Executor failed|CancelledError"
     r"|failed to start\.?$|hit an exception|encountered a fatal error|EngineGenerateError|AsyncEngineDeadError|Process (?:EngineCore|VllmWorker|SpawnProcess)"
-    r"|BrokenPipeError|^(?:EOFError|ConnectionResetError)|leaked (?:semaphore|shared_memory)|NCCL WARN|died unexpectedly|TaskGroup|KeyError: '/(?:psm|mp)[_-]"
+    r"|BrokenPipeError|^(?:EOFError(?!: Ran out)|ConnectionResetError)|leaked (?:semaphore|shared_memory)|NCCL WARN|died unexpectedly|TaskGroup|KeyError: '/(?:psm|mp)[_-]"
     r"|^(?:Exception in worker|Traceback|Invocation of|SystemExit|Worker failed with error)|output_handler failed|Shutting down|shutting down"
 )
 EXCEPTION = re.compile(
     r"^(?:\|? {0,8}\+?-?\|? )?(?P<name>(?:[A-Za-z_][\w]{0,60}\.){0,8}[A-Z][A-Za-z_]{0,60}"
     r"(?:Error|Exception|Interrupt|Exit|Exhausted|Warning|Timeout|Iteration|Forbidden|InvalidCxxCompiler)|Exception)(?::|$| \()"
-    r"|^(?:[a-z_]\w{0,60}\.){1,8}(?:[A-Z]\w{1,60}|[a-z]\w{1,60}(?:Error|Exception)): "
+    r"|^(?:[a-z_]\w{0,60}\.){1,8}(?:[A-Z]\w{1,60}|[a-z]\w{0,60}(?:[Ee]rror|Exception|timeout)): "
 )
 _FAILED = re.compile(FATAL.pattern + r"|Value error, |: error: ")
 _LOUD = re.compile(r"(?i)\berror\b|_ERROR|\bfatal\b|\bfailed\b|\babort")

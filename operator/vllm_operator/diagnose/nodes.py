@@ -96,7 +96,8 @@ def taken_away(state: PodState, node: Mapping[str, Any] | None) -> Failure | Non
         return _with_strain(found, seen)
     if _is_lost(state, cause, seen):
         return _lost(state, words or state.reason or cause, seen)
-    if state.phase == "Failed" and (state.reason.startswith("OutOf") or state.reason in _NOT_ADMITTED):
+    refused = state.reason.startswith("OutOf") or state.reason in _NOT_ADMITTED
+    if state.phase == "Failed" and (refused or state.message.startswith("Pod was rejected")):
         return _turned_away(state, seen)
     return None
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-_GPU_WORDS: Final = ("/gpu", "/mig-", "gpu.intel.com", "/npu", "/tpu", "nvidia.com", "amd.com")
+_GPU_WORDS: Final = ("/gpu", "/mig-", "gpu.intel.com", "/npu", "/tpu", "nvidia.com", "amd.com", "habana.ai", "neuron")
 
 
 @dataclass(frozen=True, slots=True)
