@@ -52,8 +52,10 @@ _FOLDERS = {
     "VLLM_CONFIG_ROOT": f"{HOME}/.config/vllm",
     "XDG_CACHE_HOME": f"{HOME}/.cache",
 }
+# What is compiled at a start and kept for the next; Humming builds its launcher whenever vLLM is imported.
 _COMPILED = {
     "FLASHINFER_WORKSPACE_BASE": "",
+    "HUMMING_CACHE_DIR": "/humming",
     "TORCHINDUCTOR_CACHE_DIR": "/inductor",
     "TRITON_CACHE_DIR": "/triton",
     "VLLM_CACHE_ROOT": "/vllm",
