@@ -66,6 +66,25 @@ async def test_two_models_share_what_is_the_same_and_the_last_one_takes_it_away(
         assert [place.plural for place in op.fake.store.objects if place.plural not in {"events"}] == []
 
 
+async def test_a_model_that_moves_to_another_revision_leaves_the_old_volume_to_its_other_owner() -> None:
+    async with an_operator() as op:
+        for name in ("m", "n"):
+            op.fake.put(a_vllmmodel(name))
+            await op.settle(name)
+        (old,) = op.fake.all("PersistentVolumeClaim")
+        op.controllers.answer["commit"] = "b" * 40
+
+        op.fake.edit("VLLMModel", "m", {"spec": {"revision": "dev"}})
+        for name in ("m", "n", "m"):
+            await op.settle(name, looks=20)
+
+        shared = {body["metadata"]["name"]: owners(body) for body in op.fake.all("PersistentVolumeClaim")}
+        assert sorted(shared.values()) == [["m"], ["n"]]
+        assert shared[old["metadata"]["name"]] == ["n"]
+        assert [op.status(name)["source"]["commit"][0] for name in ("m", "n")] == ["b", "0"]
+        assert (op.condition("Ready", "m"), op.condition("Ready", "n")) == (("True", "Serving"),) * 2
+
+
 async def test_progress_of_the_download_is_told() -> None:
     async with an_operator() as op:
         op.controllers.holds.add("pull")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import threading
@@ -225,6 +226,7 @@ def test_a_volume_that_gets_full_on_the_way_is_named(hub: Hub, small_disk: Path)
     filler.join()
 
     assert (error.reason, error.retry) == (Reason.DISK_FULL, False)
+    assert re.search(rf"full, and \d+ bytes are still to come: \d+ of its {8 * MIB} bytes are free", error.message)
     (small_disk / "filler").unlink()
     assert pull(hub, small_disk / "model")["ok"]
     assert is_right(hub, small_disk / "model")

@@ -155,11 +155,14 @@ class Fetching:
         item = file.item
         with item.source.stream(item.commit, item.file, start, end) as stream:
             for piece in stream:
-                with disk_errors_named(self._folder):
+                with disk_errors_named(self._folder, self._missing):
                     file.write(segment, piece)
                 self._progress.received(len(piece))
                 if self._ended.is_set():
                     return
+
+    def _missing(self) -> int:
+        return sum(file.missing_on_disk() for file in self._files)
 
     def _check_if_whole(self, file: Incoming) -> None:
         with self._lock:  # Of several workers that end together, one checks.
@@ -170,7 +173,7 @@ class Fetching:
 
     def _check(self, file: Incoming) -> None:
         file.has_been_checked = True
-        with self._progress.no_bytes_expected(), disk_errors_named(self._folder):
+        with self._progress.no_bytes_expected(), disk_errors_named(self._folder, self._missing):
             if file.is_right():
                 file.keep()
                 self._verified(file.item)

@@ -11,7 +11,7 @@ import hashlib
 import os
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,18 +29,28 @@ HASH_AHEAD_BYTES = 64 * 1024 * 1024
 
 
 @contextmanager
-def disk_errors_named(folder: Path) -> Iterator[None]:
-    """Turns errors of the disk into DiskFull and DiskFailed."""
+def disk_errors_named(folder: Path, missing: Callable[[], int] = int) -> Iterator[None]:
+    """Turns errors of the disk into DiskFull, with the bytes that are `missing` and free, and DownloadFailed."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full(folder, "it is full") from error
+            raise disk_full(folder, _needed_and_free(folder, missing())) from error
         raise WeightsError(
             Reason.DOWNLOAD_FAILED,
             f"Writing to {folder} failed: {error.strerror or error}.",
             "Check the volume: access mode, fsGroup, the storage behind it.",
         ) from error
+
+
+def _needed_and_free(folder: Path, missing: int) -> str:
+    """Of a volume that refuses a write. What is free may be more than what is missing: a quota says nothing of itself."""
+    needed = f"it is full, and {missing} bytes are still to come" if missing else "it is full"
+    try:
+        disk = os.statvfs(folder.parent)
+    except OSError:
+        return needed
+    return f"{needed}: {disk.f_bavail * disk.f_frsize} of its {disk.f_blocks * disk.f_frsize} bytes are free"
 
 
 def disk_full(folder: Path, how: str) -> WeightsError:
