@@ -50,6 +50,23 @@ class Admitted:
         return True
 
 
+def dropped_images(manifest: Json, made: Json) -> tuple[str, ...]:
+    """Names of the volumes that are images in the manifest's pods, and that the answer to an apply lacks.
+
+    An API server whose feature ImageVolume is off (the default before Kubernetes 1.35) takes such a volume and its mounts
+    away without a word.
+    """
+    return tuple(name for name in images_mounted(manifest) if name not in images_mounted(made))
+
+
+def images_mounted(manifest: Json) -> tuple[str, ...]:
+    """Names of the volumes that are images in the pods of a Deployment; none for other kinds."""
+    if manifest["kind"] != "Deployment":
+        return ()
+    volumes = manifest["spec"]["template"]["spec"].get("volumes") or ()
+    return tuple(str(volume["name"]) for volume in volumes if volume.get("image"))
+
+
 def _content(body: Mapping[str, Any]) -> str:
     metadata = body["metadata"]
     annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key not in _OTHERS}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from vllm_operator.admitted import Admitted
+from vllm_operator.admitted import Admitted, dropped_images, images_mounted
 from vllm_operator.api import ConditionType, Status, VLLMModel
 from vllm_operator.cluster import ApiError, Cluster, Conflict, Forbidden, Owner, Refused, Writer
 from vllm_operator.cluster.kinds import Json, kind_of, ref_of
@@ -80,10 +80,18 @@ class CarryingOut:
         for ref, values in decision.annotate.items():
             await self._writer.annotate(ref, values, self._uid(ref))
         for manifest in decision.apply:
-            came_to = await self._writer.apply(manifest, self._versions.get(ref_of(manifest), ("", ""))[0])
-            self._admitted.learn(manifest, came_to)
+            self._admitted.learn(manifest, await self._apply(manifest))
         for ref in decision.release:
             await self._writer.release(ref)
+
+    async def _apply(self, manifest: Json) -> Json:
+        """What the apply came to. Raises Refused where pods would start without the image that holds their weights."""
+        uid = self._versions.get(ref_of(manifest), ("", ""))[0]
+        if images_mounted(manifest):
+            lost = dropped_images(manifest, await self._writer.apply(manifest, uid, dry_run=True))
+            if lost:
+                raise Refused(0, f"the API server drops the image volume{'s' * (len(lost) > 1)} {', '.join(lost)}")
+        return await self._writer.apply(manifest, uid)
 
     async def _create(self, manifest: Json, owned: tuple[Ref, ...]) -> bool:
         """Whether this made it, with this model as its first owner if it is to be one.

@@ -97,6 +97,10 @@ class Store:
 
     def dry_run(self, place: Place, body: Object, manager: str) -> Object:
         """What an apply would come to."""
+        if place not in self.objects:
+            made = copy.deepcopy(body)
+            self.admit(made)
+            return made
         live = copy.deepcopy(self.find(place))
         kept = dict(live["metadata"])
         self._applied(live, body, manager, "")

@@ -15,6 +15,7 @@ from vllm_operator.diagnose import Failure, Reason, rollout_waits
 _NO_CRASH: Final = frozenset(
     {
         Reason.ImagePullFailed,
+        Reason.ImageVolumesUnsupported,
         Reason.ContainerStartFailed,
         Reason.PodRejected,
         Reason.QuotaExceeded,

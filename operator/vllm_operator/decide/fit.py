@@ -108,7 +108,8 @@ def _but_not_on(verdicts: list[Verdict | None]) -> str:
 
 def _why_unknown(here: Situation) -> str:
     if here.plan.inspect is None:
-        return "Nobody can tell beforehand: the source is not inspected."
+        missing = "its config.json and the size of its weights are missing"
+        return f"Nobody can tell beforehand: {missing}, for only the server looks into {here.model.spec.model}."
     if here.model.spec.resource_claim_template is not None:
         return "Nobody can tell beforehand: which devices the claim brings is not known."
     return "Nobody can tell beforehand: the model's config.json is not known."

@@ -105,21 +105,7 @@ def _not_placed(state: PodState, siblings: Sequence[Mapping[str, Any]]) -> Failu
 def _not_started(state: PodState) -> Failure | None:
     for container in state.containers:
         if container.waiting in _IMAGE:
-            event = state.last("Failed", "InspectFailed")
-            words = "\n".join(
-                filter(
-                    None,
-                    (
-                        container.waiting_message,
-                        event.message if event and "pull" in event.message else "",
-                        container.waiting,
-                    ),
-                )
-            )
-            found = find(words, "image")
-            if found is None or not container.image or container.image in found.message:
-                return found
-            return replace(found, message=f"{found.message} The image is {container.image}.")
+            return _image_missing(state, container)
         if container.waiting in _START:
             return find(container.waiting_message or container.waiting, "start")
         if container.ended in _CANNOT_RUN and container.waiting != "ContainerCreating":
@@ -135,6 +121,26 @@ def _not_started(state: PodState) -> Failure | None:
     if event is None:
         return None
     return find(event.message, "start" if event.reason == "FailedCreatePodSandBox" else "mount")
+
+
+def _image_missing(state: PodState, container: Container) -> Failure | None:
+    """The container's own image, or one that it mounts: the kubelet reports both as the container's."""
+    event = state.last("Failed", "InspectFailed")
+    pulled = event.message if event and "pull" in event.message else ""
+    words = "\n".join(filter(None, (container.waiting_message, pulled, container.waiting)))
+    found = find(words, "image")
+    if found is None:
+        return None
+    volume = next((name for name, reference in state.image_volumes.items() if reference in words), None)
+    image = container.image if volume is None else state.image_volumes[volume]
+    message = found.message if not image or image in found.message else f"{found.message} The image is {image}."
+    remedy = found.remedy if volume is None else found.remedy.replace("`image`", _field_of(volume))
+    return replace(found, message=message, remedy=remedy)
+
+
+def _field_of(volume: str) -> str:
+    """The field of the spec that a mounted image comes from, by the name of the volume in the pod."""
+    return "`adapters[].source`" if volume.startswith("adapter") else f"`{volume}`"
 
 
 def _with_code(found: Failure | None, container: Container) -> Failure | None:

@@ -1,7 +1,7 @@
 """What of a pod's status matters when it fails, read once from the plain dicts of the Kubernetes API."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -66,6 +66,8 @@ class PodState:
     template_hash: str
     requests: Mapping[str, str]
     created: str
+    image_volumes: Mapping[str, str] = field(default_factory=dict)
+    """Reference by name of the volumes that are images."""
 
     @classmethod
     def of(cls, pod: Mapping[str, Any], events: Iterable[Mapping[str, Any]] = ()) -> "PodState":
@@ -87,6 +89,11 @@ class PodState:
             template_hash=_text(labels.get("pod-template-hash")),
             requests=_requests(spec),
             created=_text(metadata.get("creationTimestamp")),
+            image_volumes={
+                _text(volume.get("name")): _text(_mapping(volume["image"]).get("reference"))
+                for volume in _mappings(spec.get("volumes"))
+                if "image" in volume
+            },
         )
 
     def condition(self, kind: str) -> Condition | None:

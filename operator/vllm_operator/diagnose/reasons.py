@@ -55,6 +55,7 @@ class Reason(StrEnum):
     NCCLFailed = "NCCLFailed"
     EngineDied = "EngineDied"
     ImagePullFailed = "ImagePullFailed"
+    ImageVolumesUnsupported = "ImageVolumesUnsupported"
     ContainerStartFailed = "ContainerStartFailed"
     Unschedulable = "Unschedulable"
     QuotaExceeded = "QuotaExceeded"
@@ -174,6 +175,8 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, str, bool], ...]]] = {
     "Kubernetes": (
         ("ImagePullFailed", "The node cannot pull the image.",
          "Correct `image`, or give the pull Secret in `pod.imagePullSecrets`.", False),
+        ("ImageVolumesUnsupported", "The weights are an image, and the cluster or the node cannot mount images as volumes.",
+         "Image volumes need Kubernetes 1.35 and containerd 2.1 or CRI-O 1.31; else let `model` name a claim or a repository.", False),
         ("ContainerStartFailed", "The container runtime could not create or start the container.",
          "Read the runtime's words in the message: command of the image, mounts, or the node's GPU runtime.", False),
         ("Unschedulable", "No node can take the pod.",
