@@ -6,15 +6,17 @@ Images stay in the cache when the node goes down, so that the next one need not 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from tests.cluster import binary, processes
 from tests.cluster.network import CNI_CONFIG
-from tests.cluster.places import BINARIES, CACHE, CONTAINERD_SOCKET, CONTAINERD_STATE, HERE, STATE
+from tests.cluster.places import BINARIES, CACHE, CONTAINERD_SOCKET, CONTAINERD_STATE, HERE, MACHINE, STATE
 from tests.cluster.steps import pipe, run, say, succeeds
 
 IMAGE_STORE = CACHE / "containerd-2"  # its number is part of the name: no release reads the store of one before it
 PAUSE = "vllm-operator.local/pause"
+REGISTRIES = MACHINE / "registries"
 ENDPOINT = f"unix://{CONTAINERD_SOCKET}"
 # kubelet removes unused images when it thinks that the disk is full; the label keeps it from ours.
 PINNED = "io.cri-containerd.pinned=pinned"
@@ -34,6 +36,7 @@ def start(pause_reference: str) -> None:
         "STATE": CONTAINERD_STATE,
         "SOCKET": CONTAINERD_SOCKET,
         "CNI_CONFIG": CNI_CONFIG,
+        "REGISTRIES": REGISTRIES,
         "PAUSE": pause_reference,
         # The file itself: a pod's shim is found by its command line, wherever the checkout goes.
         "SHIM": binary.runtime_folder() / "containerd-shim-runc-v2",
@@ -77,6 +80,18 @@ def _remove_older(reference: str) -> None:
     if older | unnamed:
         # At once (--sync): containerd would keep the bytes until a hundred changes have come together.
         run(*CTR, "images", "remove", "--sync", *sorted(older | unnamed))
+
+
+@contextmanager
+def plain_registry(host: str) -> Iterator[None]:
+    """Lets the node pull from a registry that speaks no TLS; what was pulled from it goes with it."""
+    folder = REGISTRIES / host
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "hosts.toml").write_text(f'server = "http://{host}"\n')
+    yield
+    pulled = sorted(name for name in images() if name.startswith(f"{host}/"))
+    if pulled:
+        run(*CTR, "images", "remove", *pulled)
 
 
 def remove_pods() -> None:

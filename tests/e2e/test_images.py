@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster import models
+from tests.cluster import models, runtime
 from tests.e2e.world import Namespace, await_that
 from tests.stores.registry import PASSWORD, USER, Registry
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def registry() -> Iterator[Registry]:
     """A registry on this machine, which the node's container runtime reaches."""
-    with Registry() as running:
+    with Registry() as running, runtime.plain_registry(running.host):
         yield running
 
 
@@ -49,7 +49,7 @@ def test_an_image_that_cannot_be_had_is_named_and_the_right_digest_mends_it(
     namespace: Namespace, registry: Registry, digest: str
 ) -> None:
     absent = f"{registry.host}/models/tiny-chat@sha256:{'0' * 64}"
-    private = f"{registry.host}/private/tiny-chat@{digest}"
+    private = f"{registry.host}/private/nobody-pulled-this-one@{digest}"
     namespace.apply_fake("absent", model=f"oci://{absent}")
     namespace.apply_fake("private", model=f"oci://{private}")
 
