@@ -129,6 +129,25 @@ def test_a_rollout_that_waits_for_the_old_pods_gpu_is_named() -> None:
     assert "Recreate" in found.remedy
 
 
+CLAIM_TAKEN = (
+    "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable, preemption: 0/1 nodes are available: 1 Preemption is "
+    "not helpful for scheduling."
+)
+
+
+def test_a_claim_that_no_node_can_meet_names_the_template_and_one_that_the_old_pod_holds_the_rollout() -> None:
+    old = a_pod(name="llama-aaaa-1", hash_="aaaa", containers=[a_container("running", ready=True)])
+
+    alone, behind = look_at_pod(pending(CLAIM_TAKEN)), look_at_pod(pending(CLAIM_TAKEN), siblings=[old])
+
+    assert alone is not None
+    assert behind is not None
+    assert (alone.reason, behind.reason) == (Reason.Unschedulable, Reason.RolloutWaitsForGPU)
+    assert "cannot allocate all claims" in alone.message
+    assert "`resourceClaimTemplate`" in alone.remedy
+    assert "its claim asks for more than are free" in behind.message
+
+
 def test_a_second_replica_without_a_gpu_is_no_rollout() -> None:
     twin = a_pod(name="llama-6d9f-1", containers=[a_container("running", ready=True)])
 

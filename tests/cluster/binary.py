@@ -29,6 +29,7 @@ COMPONENTS = (
     "helm",
     "coredns",
     "volume-provisioner",
+    "device-driver",
     "remove-pods",
 )
 # go.mod names them as tools: their version is there.

@@ -11,9 +11,11 @@ from tests.cluster.places import (
     API_PORT,
     BINARIES,
     CONTAINERD_SOCKET,
+    DEVICES,
     DOMAIN,
     ETCD_PEER_PORT,
     ETCD_PORT,
+    MACHINE,
     NODE_ADDRESS,
     NODE_NAME,
     POD_RANGE,
@@ -222,6 +224,14 @@ def start_volumes() -> None:
     kubeconfig = path("admin.kubeconfig")
     command = (BINARIES / "volume-provisioner", f"--kubeconfig={kubeconfig}", f"--root={VOLUMES}")
     processes.start("volume-provisioner", *command)
+
+
+def start_devices(count: int) -> None:
+    """Devices that are not there, by dynamic resource allocation: for the tests that want them, until the node goes down."""
+    kubeconfig = path("admin.kubeconfig")
+    folders = (f"--registry={KUBELET_ROOT / 'plugins_registry'}", f"--data={MACHINE / 'driver'}", f"--specs={DEVICES}")
+    command = (BINARIES / "device-driver", f"--kubeconfig={kubeconfig}", f"--node={NODE_NAME}", f"--count={count}")
+    processes.start("device-driver", *command, *folders)
 
 
 def _written(name: str, text: str) -> Path:

@@ -21,6 +21,7 @@ MACHINE = Path("/run/vllm-operator")
 PIDS = MACHINE / "pids"
 OWNER = MACHINE / "owner.json"
 LOCK = Path("/run/lock/vllm-operator-node.lock")
+DEVICES = MACHINE / "devices"
 CONTAINERD_STATE = MACHINE / "containerd"
 CONTAINERD_SOCKET = CONTAINERD_STATE / "containerd.sock"
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from tests.cluster import binary, processes
 from tests.cluster.network import CNI_CONFIG
-from tests.cluster.places import BINARIES, CACHE, CONTAINERD_SOCKET, CONTAINERD_STATE, HERE, MACHINE, STATE
+from tests.cluster.places import BINARIES, CACHE, CONTAINERD_SOCKET, CONTAINERD_STATE, DEVICES, HERE, MACHINE, STATE
 from tests.cluster.steps import pipe, run, say, succeeds
 
 IMAGE_STORE = CACHE / "containerd-2"  # its number is part of the name: no release reads the store of one before it
@@ -37,6 +37,7 @@ def start(pause_reference: str) -> None:
         "SOCKET": CONTAINERD_SOCKET,
         "CNI_CONFIG": CNI_CONFIG,
         "REGISTRIES": REGISTRIES,
+        "DEVICES": DEVICES,
         "PAUSE": pause_reference,
         # The file itself: a pod's shim is found by its command line, wherever the checkout goes.
         "SHIM": binary.runtime_folder() / "containerd-shim-runc-v2",

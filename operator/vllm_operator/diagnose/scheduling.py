@@ -29,6 +29,7 @@ _HINTS: Final = (
 _UNBOUND = re.compile(
     r"unbound immediate PersistentVolumeClaims|did not have enough free storage|plugin \"VolumeBinding\"|persistentvolumeclaim \"[\w.-]{1,253}\" (?:not found|bound to non-existent)|persistentvolumeclaim \"[\w.-]{1,253}\" is being deleted"
 )
+_CLAIM: Final = "allocate all claims"
 _ATTACHED = re.compile(r"ReadWriteOncePod|volume already attached|already in-use by another pod")
 
 
@@ -44,6 +45,8 @@ def unschedulable(pod: PodState, message: str, *, old_pod_runs: bool) -> Failure
             f"The volume is in use by another pod: {_first_sentence(message)}",
             excerpt=message,
         )
+    if _CLAIM in message and old_pod_runs:
+        return _rollout_waits("devices: its claim asks for more than are free", _nodes(message), message)
     wants = short_of(message)
     gpu = next((name for name in wants if is_gpu(name)), None)
     if gpu and old_pod_runs:
@@ -57,12 +60,13 @@ def unschedulable(pod: PodState, message: str, *, old_pod_runs: bool) -> Failure
 def rollout_waits(resource: str, asked: object, why: str, excerpt: str) -> Failure:
     """The failure of a new pod that waits for devices while the model's old pod serves on with its own."""
     free = "0" if str(asked) == "1" else "fewer"
-    message = (
-        f"The rollout waits for a GPU: {asked} {resource} needed, {free} free while the old server holds its own. {why}"
-    )
+    return _rollout_waits(f"a GPU: {asked} {resource} needed, {free} free", why, excerpt)
+
+
+def _rollout_waits(what: str, why: str, excerpt: str) -> Failure:
     return failure(
         Reason.RolloutWaitsForGPU,
-        message,
+        f"The rollout waits for {what} while the old server holds its own. {why}",
         remedy="Set `rollout.strategy: Recreate` so that the old pod ends first, or free or add a GPU.",
         excerpt=excerpt,
     )

@@ -1,5 +1,5 @@
 // Localkube is one binary for a whole Kubernetes node: etcd, the control plane, kubelet, kube-proxy, kubectl, helm,
-// CoreDNS and two small ones of its own (volume-provisioner, remove-pods). The name it is called by (a symlink), or its first argument, says which one it is.
+// CoreDNS and three small ones of its own (volume-provisioner, device-driver, remove-pods). The name it is called by (a symlink), or its first argument, says which one it is.
 //
 // One module means one download, one build and one cache, and no image registry.
 package main
@@ -49,6 +49,8 @@ func main() {
 		runCoreDNS()
 	case name == "volume-provisioner":
 		runVolumeProvisioner()
+	case name == "device-driver":
+		runDeviceDriver()
 	case name == "remove-pods":
 		runRemovePods()
 	default:
