@@ -20,6 +20,7 @@ from obstore.store import S3Store
 REPOSITORY = Path(__file__).parents[2]
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 START_SECONDS = 60.0
+PATHS_ALONE = {"S3_IGNORE_SUBDOMAIN_BUCKETNAME": "true"}  # s3.stores.svc is a host, no bucket called s3
 A_MINUTE = timedelta(minutes=1)
 PORT_LINE = "Running on http://{host}:"
 
@@ -48,7 +49,9 @@ class MotoS3:
     def __enter__(self) -> Self:
         command = [str(self._python), "-m", "moto.server", "-H", self._host, "-p", "0"]
         with self._log.open("w") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | PATHS_ALONE
+            )
         deadline = time.monotonic() + START_SECONDS
         line = PORT_LINE.format(host=self._host)
         while line not in self._log.read_text():
