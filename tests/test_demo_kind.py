@@ -101,6 +101,16 @@ def test_down_leaves_no_cluster_no_network_and_no_folder_and_may_be_repeated(wor
     kind.down()
 
 
+def test_a_cluster_of_our_name_that_somebody_else_made_is_neither_used_nor_removed(world: Path) -> None:
+    (world / "clusters").write_text("vllm-operator\n")
+
+    with pytest.raises(StepFailed, match="this checkout did not make"):
+        kind.up(NAMES)
+    kind.down()
+
+    assert (world / "clusters").read_text() == "vllm-operator\n"
+
+
 @pytest.mark.parametrize(
     ("file", "somebody"), [("networks", "kind"), ("clusters", "another")], ids=["made before us", "used by another"]
 )

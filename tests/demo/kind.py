@@ -28,6 +28,11 @@ def up(names: tuple[str, ...]) -> dict[str, str]:
     Returns each image's reference by its name. Raises StepFailed when the machine lacks something, before anything is started.
     """
     _check_machine()
+    if NAME in _clusters() and not _made_cluster().exists():
+        raise StepFailed(
+            f"there is a kind cluster {NAME} that this checkout did not make: use it with CLUSTER=existing, or remove it "
+            f"(kind delete cluster --name {NAME})"
+        )
     STATE.mkdir(exist_ok=True)
     images: dict[str, str] = {}
     side_by_side(_create, lambda: images.update(_images(names)))
@@ -39,13 +44,14 @@ def up(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def down() -> None:
-    """Deletes the cluster, its network if nothing else needs it, and our folder. Harmless when there is none."""
+    """Deletes the cluster that we made, its network if nothing else needs it, and our folder. Harmless when there is none."""
     if shutil.which("kind") is None or not docker_answers():
         if STATE.exists():
             raise StepFailed("the kind cluster cannot be removed: kind, or a running Docker engine, is missing")
         return
     with step("deleting the kind cluster"):
-        run("kind", "delete", "cluster", "--name", NAME, "--kubeconfig", KUBECONFIG)
+        if _made_cluster().exists():
+            run("kind", "delete", "cluster", "--name", NAME, "--kubeconfig", KUBECONFIG)
         # kind makes its network for all its clusters and never removes it.
         if _made_network().exists() and not _clusters():
             run("docker", "network", "rm", NETWORK, check=False)
@@ -72,6 +78,7 @@ def _create() -> None:
     else:
         if NETWORK not in run("docker", "network", "ls", "--format", "{{.Name}}").split():
             _made_network().touch()
+        _made_cluster().touch()
         image = os.environ.get("KIND_NODE_IMAGE")
         chosen = ("--image", image) if image else ()
         with step("creating the kind cluster" + (f" from {image}" if image else "")):
@@ -100,6 +107,11 @@ def _load(reference: str) -> None:
     name = reference.rpartition("/")[2].partition(":")[0]
     with step(f"loading the image {name} into kind"):
         pipe(engine().save(reference), ("kind", "load", "image-archive", "/dev/stdin", "--name", NAME))
+
+
+def _made_cluster() -> Path:
+    """A file that says that the cluster is ours to remove, also one that came only halfway."""
+    return STATE / "made-cluster"
 
 
 def _made_network() -> Path:
