@@ -151,6 +151,15 @@ def test_a_utilization_that_starves_the_sampler_is_refused() -> None:
     assert on("nvidia-h200", qwen, gpu_memory_utilization=0.9).fits is True
 
 
+def test_a_warm_up_of_more_requests_than_were_measured_is_a_doubt_and_no_refusal() -> None:
+    """Qwen2.5-7B at 0.95 served 4096 requests at once, with its sampler's own kernel off."""
+    qwen = next(row.config for row in rows() if row.name == "qwen2.5-7b")
+    verdict = on("nvidia-h200", qwen, gpu_memory_utilization=0.95, max_num_seqs=4096)
+
+    assert verdict.fits is not False
+    assert "a lower maxNumSeqs is safer" in verdict.note
+
+
 def test_the_utilization_that_would_do_is_told() -> None:
     needed = on("nvidia-h200", max_model_len=131072).utilization_needed
 

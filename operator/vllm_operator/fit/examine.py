@@ -139,7 +139,7 @@ def _shortage(arguments: Arguments, accelerator: Accelerator, found: Finding) ->
         message = f"weights, activations and CUDA graphs take {gib(resident + used.cuda_graphs)} GiB per GPU, {where} gives {gib(budget.requested)}"
         return Problem("NoMemoryForKVCache", message)
     free = budget.total - budget.requested
-    if not by_hand and free + slack + WARM_UP_DOUBT < used.warm_up:
+    if used.warm_up_is_sure and not by_hand and free + slack + WARM_UP_DOUBT < used.warm_up:
         message = (
             f"{describe(accelerator)} keeps {gib(free)} GiB outside the budget at gpuMemoryUtilization "
             f"{utilization(arguments):.2f}, the sampler's warm-up and the CUDA context need about {gib(used.warm_up)}"

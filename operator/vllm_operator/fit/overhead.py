@@ -28,6 +28,8 @@ CONTEXT = int(0.51 * GIB)
 SPREAD = {"nvidia": 0, "amd": GIB, "intel": 2 * GIB, "gaudi": 4 * GIB, "tpu": 2 * GIB, "cpu": 2 * GIB}
 """How much more another vendor's engine may take than these formulas say; within it the verdict is unknown."""
 
+MEASURED_SEQS = 1024
+
 LATENT_ROWS = 64 * 1024
 """Rows of the workspace in which latent attention unfolds a long prompt's context (vLLM's MLA chunked prefill)."""
 
@@ -37,13 +39,15 @@ class Overhead:
     """Bytes on one GPU.
 
     `spread` may be missing or to spare; `uncounted` may be needed on top (an image encoder's profile).
-    `warm_up` may be needed outside the budget, for the sampler's first run and the CUDA context.
+    `warm_up` may be needed outside the budget, for the sampler's first run and the CUDA context; that it is, is sure only
+    for as many requests at once as were measured (4096 of them ran in 7 GiB where this formula says 17).
     """
 
     activations: int
     non_torch: int
     cuda_graphs: int
     warm_up: int
+    warm_up_is_sure: bool
     spread: int
     uncounted: int
 
@@ -90,6 +94,7 @@ def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, 
         cuda_graphs=_graphs(shape, arguments, seqs, old),
         # Up to 7.5 copies of the logits were measured, beyond the peak of the profile.
         warm_up=0 if old else CONTEXT + int(7.5 * logits) - activations // 2,
+        warm_up_is_sure=seqs <= MEASURED_SEQS,
         spread=SPREAD.get(accelerator.vendor, 2 * GIB),
         uncounted=2 * GIB if shape.vision is not None else 0,
     )
