@@ -77,6 +77,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "a whole claim": {"model": "pvc://claim"},
     "a folder of a claim": {"model": "pvc://claim/models/m"},
     "a folder of a node": {"model": "file:///models/m", "cache": {"type": "Node"}},
+    "the nodes' own disks": {"cache": {"type": "Node", "retain": True, "compileCache": True}},
     "an image": {"model": "oci://r.example:5000/a/b@sha256:" + "0" * 64},
     "an image, said twice": {"model": "oci://r.example/b@sha256:" + "0" * 64, "cache": {"type": "Image"}},
     "a tokenizer": {"tokenizer": "a/b", "tokenizerRevision": "v1"},

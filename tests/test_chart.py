@@ -67,6 +67,28 @@ def test_a_list_of_namespaces_gives_roles_there_and_no_write_elsewhere() -> None
     assert "--namespace=team-b" in args
 
 
+def rights(rendered: Any, kind: str, name: str) -> set[tuple[str, str]]:
+    rules = rendered[(kind, name)]["rules"]
+    return {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+
+
+def test_nodes_and_volumes_are_written_only_where_the_settings_ask_for_it() -> None:
+    cluster = ("ClusterRole", "vllm-operator-vllm-operator")
+    without = helm_template()
+    given = helm_template({"settings": {"nodeCache": {"path": "/srv/weights"}}, "namespaces": ["team-a"]})
+
+    assert ("nodes", "patch") not in rights(without, *cluster)
+    assert not any(resource == "persistentvolumes" for resource, _ in rights(without, *cluster))
+    assert ("Role", "vllm-operator-node-cache") not in without
+    more = rights(given, *cluster) - rights(helm_template({"namespaces": ["team-a"]}), *cluster)
+    assert more == {("nodes", "watch"), ("nodes", "patch")} | {
+        ("persistentvolumes", verb) for verb in ("get", "list", "watch", "create", "delete")
+    }
+    role = given[("Role", "vllm-operator-node-cache")]
+    assert role["metadata"]["namespace"] == "vllm-operator"
+    assert ("jobs", "create") in rights(given, "Role", "vllm-operator-node-cache")
+
+
 def test_more_replicas_elect_a_leader() -> None:
     container = helm_template({"replicas": 2})[("Deployment", "vllm-operator")]["spec"]["template"]["spec"][
         "containers"

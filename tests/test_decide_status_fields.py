@@ -10,7 +10,11 @@ from tests.builders import a_model
 from tests.decide_facts import SETTINGS, Truth, permanent
 from tests.decide_live import LiveCluster
 from tests.decide_world import Cluster
-from vllm_operator.api import Base, Status
+from tests.golden.canned import settings as given
+from tests.golden.canned import some_weights
+from vllm_operator.api import Base, Status, WeightsStatus
+from vllm_operator.decide.progress import nodes_status
+from vllm_operator.decide.types import NodeCacheSeen, NodeSeen
 
 
 def leaves(model: type[Base], prefix: str = "") -> Iterator[str]:
@@ -38,6 +42,12 @@ def written(value: Any, prefix: str = "") -> Iterator[str]:
         yield prefix
 
 
+def on_nodes() -> WeightsStatus:
+    """What is said of weights on the nodes' own disks."""
+    weights = some_weights(given(nodeCache={"path": "/srv/weights"}), cache={"type": "Node"})
+    return nodes_status(None, weights, NodeCacheSeen(None, (NodeSeen("a", "uid", True, "life"),)), "life")
+
+
 def test_every_field_of_the_status_is_written_in_some_life():
     large = SETTINGS.accelerators["nvidia"].model_copy(update={"memory": "80Gi"})
     settings = SETTINGS.model_copy(
@@ -58,5 +68,7 @@ def test_every_field_of_the_status_is_written_in_some_life():
         cluster.refresh("1")
         cluster.settle()
 
-    found = {path for cluster in lives for d in cluster.decisions for path in written(d.status.model_dump(mode="json"))}
+    statuses = [decision.status for cluster in lives for decision in cluster.decisions]
+    statuses.append(Status(weights=on_nodes()))
+    found = {path for status in statuses for path in written(status.model_dump(mode="json"))}
     assert set(leaves(Status)) - found == set()

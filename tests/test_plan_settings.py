@@ -33,6 +33,7 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "policy.allowedSources": (["hf://ours/*"], {}),
     "policy.allowedEnv": ([], {"env": ({"name": "TZ", "value": "UTC"},)}),
     "policy.allowNodePaths": (True, {"model": "file:///srv/model"}),
+    "nodeCache": ({"path": "/srv/weights"}, {"cache": {"type": "Node"}}),
     "policy.allowLiveAdapters": (True, {"adapter_loading": "Live"}),
     "policy.allowedMediaDomains": (["*"], {}),
     "defaults.storageClassName": ("fast", {}),

@@ -11,17 +11,18 @@ from datetime import datetime
 
 from vllm_operator.admitted import Admitted, dropped_images, images_mounted
 from vllm_operator.api import ConditionType, Status, VLLMModel
-from vllm_operator.cluster import ApiError, Cluster, Conflict, Forbidden, Owner, Refused, Writer
-from vllm_operator.cluster.kinds import Json, kind_of, ref_of
+from vllm_operator.cluster import ApiError, Cluster, Conflict, Forbidden, Owner, PlatformWriter, Refused, Writer
+from vllm_operator.cluster.kinds import NODES, VOLUMES, Json, kind_of, path_of, ref_of
 from vllm_operator.decide.deciding import refuse
 from vllm_operator.decide.finding import Fact
-from vllm_operator.decide.types import Decision, Ref
-from vllm_operator.diagnose import Reason, failure
+from vllm_operator.decide.types import Decision, Mark, Ref
+from vllm_operator.diagnose import Failure, Reason, failure
 from vllm_operator.diagnose.rules import find
 from vllm_operator.events import Recorder
 from vllm_operator.observe import Look
 from vllm_operator.observe.reading import is_ours, metadata_of
 
+_PLATFORMS = (path_of(VOLUMES), f"{path_of(NODES)}/")
 _SUMMARY = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED)
 
 
@@ -32,7 +33,14 @@ class CarryingOut:
     """
 
     def __init__(
-        self, cluster: Cluster, recorder: Recorder, model: VLLMModel, look: Look, version: str, admitted: Admitted
+        self,
+        cluster: Cluster,
+        recorder: Recorder,
+        model: VLLMModel,
+        look: Look,
+        version: str,
+        admitted: Admitted,
+        home: str,
     ) -> None:
         metadata = model.metadata
         self._cluster = cluster
@@ -40,6 +48,7 @@ class CarryingOut:
         self._model = model
         self._owner = Owner(metadata.namespace, metadata.name, metadata.uid)
         self._writer = Writer(cluster.connection, self._owner)
+        self._platform = PlatformWriter(cluster.connection, home)
         self._versions = dict(look.versions)
         self._version = version
         self._admitted = admitted
@@ -50,8 +59,11 @@ class CarryingOut:
 
         Where the last try was refused the status waits for this one's outcome, lest it says two things in turn.
         """
+        await self._mark(decision.unmark)
         for ref in decision.delete:
             await self._writer.delete(ref, self._uid(ref))
+        for name in decision.discard:
+            await self._platform.discard(name)
         if not refused_before:
             await self._tell(decision.status)
         try:
@@ -79,6 +91,9 @@ class CarryingOut:
             await self._writer.own(ref, await self._uid_of_shared(ref))
         for ref, values in decision.annotate.items():
             await self._writer.annotate(ref, values, self._uid(ref))
+        for manifest in decision.establish:
+            await self._platform.establish(manifest)
+        await self._mark(decision.mark)
         for manifest in decision.apply:
             self._admitted.learn(manifest, await self._apply(manifest))
         for ref in decision.release:
@@ -92,6 +107,12 @@ class CarryingOut:
             if lost:
                 raise Refused(0, f"the API server drops the image volume{'s' * (len(lost) > 1)} {', '.join(lost)}")
         return await self._writer.apply(manifest, uid)
+
+    async def _mark(self, marks: tuple[Mark, ...]) -> None:
+        for mark in marks:
+            await self._platform.mark(mark)
+        if marks:
+            self._cluster.nodes_changed()
 
     async def _create(self, manifest: Json, owned: tuple[Ref, ...]) -> bool:
         """Whether this made it, with this model as its first owner if it is to be one.
@@ -119,10 +140,20 @@ class CarryingOut:
         return str(metadata_of(live)["uid"])
 
 
+def _beyond_the_namespace(error: ApiError) -> Failure | None:
+    """A refusal that is about the nodes' own disks: no change of the model helps."""
+    if not any(path in error.message for path in _PLATFORMS):
+        return None
+    remedy = "Give the operator the rights that its chart gives with settings.nodeCache."
+    return failure(Reason.PodRejected, f"The operator may not do what nodeCache takes: {error.message}", remedy=remedy)
+
+
 def told_refusal(model: VLLMModel, status: Status, error: ApiError, now: datetime) -> Status:
     """The status with the API server's refusal (a quota, an admission policy, missing rights) as what hinders it."""
-    found = find(error.message, "create") or failure(
-        Reason.PodRejected, f"The API server refuses an object of the model: {error.message}"
+    found = (
+        _beyond_the_namespace(error)
+        or find(error.message, "create")
+        or failure(Reason.PodRejected, f"The API server refuses an object of the model: {error.message}")
     )
     message = f"{found.message} {found.remedy}"
     kept = tuple(

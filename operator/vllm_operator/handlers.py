@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import kopf
 
 from vllm_operator.api import GROUP, PLURAL, VERSION
 from vllm_operator.interest import Interests
+from vllm_operator.observe.places import fingerprint
 from vllm_operator.observe.reading import MANAGED_BY
-from vllm_operator.plan.labels import MANAGER
+from vllm_operator.plan.labels import JOB_LABEL, MANAGER, VOLUME_LABEL
 from vllm_operator.queue import Key, Queue
 from vllm_operator.reconcile import Reconciler
+from vllm_operator.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ CHILDREN = (
     ("", "v1", "configmaps"),
     ("", "v1", "persistentvolumeclaims"),
 )
+VOLUMES = ("", "v1", "persistentvolumes")
 Watching = Callable[[], str]  # "" while all is well, else what is wrong
 
 
@@ -77,6 +80,8 @@ class Doormen:
     queue: Queue
     reconciler: Reconciler
     is_unwell: Watching = lambda: ""
+    sweep: Sweep | None = None  # of the nodes' own disks, where the platform has set a folder of them apart
+    nodes: dict[str, object] = field(default_factory=dict)  # by name, what matters of each
 
     @property
     def interests(self) -> Interests:
@@ -94,6 +99,32 @@ class Doormen:
     def child(self, event: Mapping[str, Any]) -> None:
         """An event about an object with our label."""
         for key in self.interests.keys_of(event["object"]):
+            self._due(key)
+        labels = (event["object"].get("metadata") or {}).get("labels") or {}
+        if VOLUME_LABEL in labels and JOB_LABEL in labels:
+            self._nodes_changed()  # a Job that made or removed a folder on a node
+
+    def node(self, event: Mapping[str, Any]) -> None:
+        """An event about a node. Most are heartbeats, which change nothing that matters."""
+        name = str((event["object"].get("metadata") or {}).get("name"))
+        seen = fingerprint(event["object"]) if event.get("type") != "DELETED" else None
+        if self.nodes.get(name) == seen:
+            return
+        self.nodes[name] = seen
+        if seen is None:
+            del self.nodes[name]
+        self._nodes_changed()
+
+    def volume(self, event: Mapping[str, Any]) -> None:
+        """An event about a volume on the nodes' own disks: perhaps its claim is gone."""
+        if self.sweep is not None:
+            self.sweep.nodes_changed()
+
+    def _nodes_changed(self) -> None:
+        if self.sweep is None:
+            return
+        self.sweep.nodes_changed()
+        for key in self.interests.of_nodes():
             self._due(key)
 
     def _due(self, key: Key) -> None:
@@ -113,7 +144,7 @@ def settings() -> kopf.OperatorSettings:
     made.networking.error_backoffs = (1, 1, 2, 3, 5, 8, 8, 8)  # back within 8 s of the API server's return
     made.watching.server_timeout = 600
     made.watching.chunk_size = 500
-    for group, version, plural in CHILDREN:
+    for group, version, plural in (*CHILDREN, VOLUMES):
         kind = (group, version, plural) if group else (version, plural)
         made.watching.label_selectors[kind] = f"{MANAGED_BY}={MANAGER}"
     return made
@@ -140,8 +171,23 @@ def registry(doormen: Doormen) -> kopf.OperatorRegistry:
     kopf.on.event(GROUP, VERSION, PLURAL, registry=made)(model_changed)
     for group, version, plural in CHILDREN:
         kopf.on.event(group, version, plural, registry=made)(child_changed)
+    if doormen.sweep is not None:
+        _on_nodes(doormen, made)
     kopf.on.probe(id="fresh", registry=made)(fresh)
     return made
+
+
+def _on_nodes(doormen: Doormen, made: kopf.OperatorRegistry) -> None:
+    """Two more, where weights may be on the nodes' own disks."""
+
+    async def node_changed(event: Mapping[str, Any], **_: Any) -> None:
+        doormen.node(event)
+
+    async def volume_changed(event: Mapping[str, Any], **_: Any) -> None:
+        doormen.volume(event)
+
+    kopf.on.event("", "v1", "nodes", registry=made)(node_changed)
+    kopf.on.event(*VOLUMES, registry=made)(volume_changed)
 
 
 async def watch(doormen: Doormen, namespaces: Collection[str] = (), liveness: str | None = None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from vllm_operator.cluster.kinds import model_owners
+from vllm_operator.cluster.kinds import EVERY_NODE, model_owners
 from vllm_operator.plan.labels import MODEL_LABEL
 from vllm_operator.plan.names import short_name
 from vllm_operator.queue import Key
@@ -40,6 +40,10 @@ class Interests:
             if not followers:
                 self._followers.pop((key.namespace, kind, name), None)
         self._labelled.pop((key.namespace, short_name(key.name)), None)
+
+    def of_nodes(self) -> frozenset[Key]:
+        """The models whose weights are on the nodes' own disks."""
+        return frozenset(key for key, followed in self._followed.items() if EVERY_NODE in followed)
 
     def keys_of(self, body: Mapping[str, Any]) -> frozenset[Key]:
         """The models that an event about this object concerns."""

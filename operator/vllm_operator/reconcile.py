@@ -25,6 +25,7 @@ from vllm_operator.interest import Interests
 from vllm_operator.metrics import Metrics
 from vllm_operator.observe import Look, Observer
 from vllm_operator.plan import Plan, ProblemReason, plan_model
+from vllm_operator.plan.nodes import home_of
 from vllm_operator.queue import Key
 from vllm_operator.settings import Settings
 
@@ -147,7 +148,8 @@ class Reconciler:
         look = memory.look = await self._observer.look(model, plan, memory.look)
         self.interests.learn(key, look.followed)
         decision = await self._decide(model, plan, look.seen, memory.admitted)
-        carrying = CarryingOut(self._cluster, self._recorder, model, look, version, memory.admitted)
+        home = home_of(self._settings)
+        carrying = CarryingOut(self._cluster, self._recorder, model, look, version, memory.admitted, home)
         try:
             await carrying.do(decision, refused_before=memory.refused)
         except (Forbidden, Refused):

@@ -16,9 +16,17 @@ from typing import Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, Undefined
 
-from vllm_operator.plan.types import ClaimPlan, ConfigMapPlan, DeploymentPlan, JobPlan, ServicePlan
+from vllm_operator.plan.types import (
+    ClaimPlan,
+    ConfigMapPlan,
+    DeploymentPlan,
+    FolderJobPlan,
+    JobPlan,
+    ServicePlan,
+    VolumePlan,
+)
 
-PlanPart = JobPlan | ClaimPlan | DeploymentPlan | ServicePlan | ConfigMapPlan
+PlanPart = JobPlan | ClaimPlan | DeploymentPlan | ServicePlan | ConfigMapPlan | VolumePlan | FolderJobPlan
 Manifest = dict[str, Any]
 
 # Every escape of a JSON string, so that a written backslash is not taken for the beginning of one.
@@ -27,7 +35,9 @@ _TEMPLATES: Mapping[type, str] = {
     ClaimPlan: "claim",
     ConfigMapPlan: "configmap",
     DeploymentPlan: "deployment",
+    FolderJobPlan: "folder-job",
     ServicePlan: "service",
+    VolumePlan: "volume",
 }
 
 

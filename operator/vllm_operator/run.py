@@ -31,6 +31,7 @@ from vllm_operator.queue import Queue
 from vllm_operator.reconcile import Reconciler
 from vllm_operator.resync import Resync
 from vllm_operator.settings import Settings
+from vllm_operator.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Parts:
     reconciler: Reconciler
     resync: Resync
     metrics: Metrics
+    sweep: Sweep | None = None
 
 
 def run(options: Options) -> int:
@@ -106,8 +108,9 @@ async def operate(options: Options, settings: Settings, configuration: Any = Non
         def is_unwell() -> str:
             return _is_unwell(parts, lease, time.time() - time.monotonic() - clocks)
 
-        doormen = Doormen(parts.queue, parts.reconciler, is_unwell)
+        doormen = Doormen(parts.queue, parts.reconciler, is_unwell, parts.sweep)
         forever = [parts.queue.run(), parts.resync.run()] + ([lease.keep()] if lease is not None else [])
+        forever += [parts.sweep.run()] if parts.sweep is not None else []
         await _until_the_first_ends(watch(doormen, options.namespaces, options.liveness), *forever)
 
 
@@ -116,6 +119,7 @@ async def assembled(
     connection: Connection, options: Options, settings: Settings, metrics: Metrics
 ) -> AsyncIterator[Parts]:
     """The parts, put together; they run nothing yet."""
+    settings = at_home(settings)
     cluster = Cluster(connection)
     reach = Through(cluster) if options.probe_via == "proxy" else Direct()
     observer = Observer(cluster, Prober(reach), explainer=Explainer(cluster))
@@ -123,8 +127,9 @@ async def assembled(
     queue = Queue(reconciler.look)
     reconciler.on_gone = queue.forget
     metrics.queue_length, metrics.longest_wait = queue.__len__, queue.longest_wait
+    sweep = Sweep(cluster, settings) if settings.node_cache is not None else None
     try:
-        yield Parts(queue, reconciler, Resync(cluster, queue, reconciler, options.namespaces), metrics)
+        yield Parts(queue, reconciler, Resync(cluster, queue, reconciler, options.namespaces), metrics, sweep)
     finally:
         await reach.close()
 
@@ -141,6 +146,14 @@ async def _leading(configuration: Any) -> AsyncIterator[Lease]:
             yield lease
         finally:
             await lease.release()
+
+
+def at_home(settings: Settings) -> Settings:
+    """The settings, with the operator's own namespace for Jobs on nodes where they name none."""
+    cache = settings.node_cache
+    if cache is None or cache.namespace is not None:
+        return settings
+    return settings.model_copy(update={"node_cache": cache.model_copy(update={"namespace": own_namespace()})})
 
 
 def own_namespace() -> str:

@@ -1,4 +1,4 @@
-"""`python -m vllm_weights inspect|pull`: all input by environment, the answer as the termination message.
+"""`python -m vllm_weights inspect|pull|prepare|clear`: all input by environment, the answer as the termination message.
 
 Ends with 0, with 1 where the same try may succeed later, with 3 where somebody has to change something first.
 """
@@ -18,6 +18,7 @@ from typing import Any
 from vllm_weights import termination
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.inspection import inspect
+from vllm_weights.node import clear, prepare
 from vllm_weights.progress import Progress, served
 from vllm_weights.pull import Pull
 from vllm_weights.request import parse
@@ -50,12 +51,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    if arguments not in (["inspect"], ["pull"]):
+    if arguments not in (["inspect"], ["pull"], ["prepare"], ["clear"]):
         raise WeightsError(
             Reason.INVALID_ARGUMENT,
-            f"The command is inspect or pull, not {' '.join(arguments) or 'nothing'}.",
+            f"The command is inspect, pull, prepare or clear, not {' '.join(arguments) or 'nothing'}.",
             "Run python -m vllm_weights inspect, or pull.",
         )
+    if arguments in (["prepare"], ["clear"]):
+        return prepare(environment) if arguments == ["prepare"] else clear(environment)
     requests, as_list = parse(environment)
     signal.signal(signal.SIGTERM, _end_now)
     if arguments == ["inspect"]:

@@ -78,14 +78,17 @@ class Paced(Controllers):
 
         asyncio.get_running_loop().call_later(seconds, then)
 
-    def make_pod(self, name: str, labels: Any, annotations: Any, owner: Object, spec: Object | None = None) -> Object:
+    def make_pod(
+        self, name: str, labels: Any, annotations: Any, owner: Object, spec: Object | None = None,
+        namespace: str = "team",
+    ) -> Object:  # fmt: skip
         if spec is not None:
             spec = copy.deepcopy(spec)
             ports = [port for container in spec["containers"] for port in container.get("ports") or []]
             for port in ports:
                 port["containerPort"] = self.port
             self.fake.logs[name, False] = self.log
-        return Controllers.make_pod(self, name, labels, annotations, owner, spec)
+        return Controllers.make_pod(self, name, labels, annotations, owner, spec, namespace)
 
 
 @dataclass(slots=True)

@@ -16,8 +16,11 @@ from vllm_operator.plan.manifests import manifests
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((ROOT / "crds" / "examples").glob("*.yaml"))
 GOLDEN = ROOT / "tests" / "golden"
-# Two examples show what a platform has to allow.
-GIVEN = settings(policy={"allowNodePaths": True, "allowLiveAdapters": True})
+# Three examples show what a platform has to allow, or to offer.
+GIVEN = settings(
+    policy={"allowNodePaths": True, "allowLiveAdapters": True},
+    nodeCache={"path": "/var/lib/vllm-operator/weights"},
+)
 SMALL = 500_000_000  # what a model for a CPU weighs
 
 

@@ -24,6 +24,7 @@ KINDS = {
     ("api/v1", "persistentvolumeclaims"): "PersistentVolumeClaim",
     ("api/v1", "events"): "Event",
     ("api/v1", "nodes"): "Node",
+    ("api/v1", "persistentvolumes"): "PersistentVolume",
     ("api/v1", "namespaces"): "Namespace",
     ("apis/apps/v1", "deployments"): "Deployment",
     ("apis/batch/v1", "jobs"): "Job",
@@ -32,7 +33,7 @@ KINDS = {
     ("apis/apiextensions.k8s.io/v1", "customresourcedefinitions"): "CustomResourceDefinition",
     ("apis/vllm-operator.dev/v1alpha1", "vllmmodels"): "VLLMModel",
 }
-CLUSTER_SCOPED = {"nodes", "namespaces", "customresourcedefinitions"}
+CLUSTER_SCOPED = {"nodes", "persistentvolumes", "namespaces", "customresourcedefinitions"}
 Fault = Callable[[web.Request], web.Response | Awaitable[None] | None]
 PodServer = Callable[[str, str, bytes], tuple[int, Any]]  # method, path, body -> status, JSON
 

@@ -12,6 +12,8 @@ from typing import Any
 from tests.wire.apiserver import KINDS, Kubernetes
 from tests.wire.objects import Change, Object
 from tests.wire.pods import VLLM
+from vllm_operator.plan.labels import NODE_ANNOTATION
+from vllm_operator.plan.nodes import NODE_CLASS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ANSWER: dict[str, Any] = {
@@ -37,7 +39,7 @@ class Controllers:
     """Listens to the fake's changes and answers them. `holds` names the steps that a test keeps back."""
 
     fake: Kubernetes
-    holds: set[str] = field(default_factory=set)  # "inspect", "pull", "ready"
+    holds: set[str] = field(default_factory=set)  # "inspect", "pull", "ready", or "pull NODE"
     answer: dict[str, Any] = field(default_factory=lambda: dict(ANSWER))
     server: VLLM = field(default_factory=VLLM)
 
@@ -50,33 +52,50 @@ class Controllers:
         if kind == "Job" and change.type == "ADDED" and "template" in change.object["spec"]:
             self.run_job(change.object)
         elif kind == "PersistentVolumeClaim" and change.type == "ADDED":
-            self.fake.edit(kind, change.place.name, {"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}})
+            if change.object["spec"].get("storageClassName") != NODE_CLASS:
+                self.bind(change.place.name)
+        elif kind == "PersistentVolume" and change.type == "ADDED":
+            self.bind(change.object["spec"]["claimRef"]["name"])
+        elif kind == "PersistentVolumeClaim" and change.type == "DELETED":
+            self.release(change.object["metadata"]["uid"])
         elif kind == "Deployment" and change.type == "DELETED":
             self.remove_pods(change.object["metadata"]["name"])
         elif kind == "Deployment":
             self.roll_out(change.object)
 
+    def bind(self, claim: str) -> None:
+        """A volume for the claim is there."""
+        self.fake.edit("PersistentVolumeClaim", claim, {"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}})
+
+    def release(self, claim_uid: str) -> None:
+        """The claim's volume, where it outlives it, has no claim any more."""
+        for volume in self.fake.all("PersistentVolume"):
+            if volume["spec"]["claimRef"]["uid"] == claim_uid:
+                self.fake.edit("PersistentVolume", volume["metadata"]["name"], {"status": {"phase": "Released"}})
+
     def run_job(self, job: Object) -> None:
         """Makes the Job's pod, and ends it well unless the test holds it back."""
-        name = job["metadata"]["name"]
+        name, namespace = job["metadata"]["name"], job["metadata"]["namespace"]
         action = job["metadata"]["labels"]["vllm-operator.dev/job"]
         labels = {**job["spec"]["template"]["metadata"]["labels"], "batch.kubernetes.io/job-name": name}
-        self.make_pod(f"{name}-pod", labels, {}, {"kind": "Job", "name": name, "uid": job["metadata"]["uid"]})
-        self.fake.edit("Pod", f"{name}-pod", _running("weights"))
-        self.fake.edit("Job", name, {"status": {"active": 1}})
-        if action not in self.holds:
-            self.end_job(name)
+        owner = {"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}
+        self.make_pod(f"{name}-pod", labels, {}, owner, namespace=namespace)
+        self.fake.edit("Pod", f"{name}-pod", _running("weights"), namespace)
+        self.fake.edit("Job", name, {"status": {"active": 1}}, namespace)
+        node = (job["metadata"].get("annotations") or {}).get(NODE_ANNOTATION, "")
+        if not {action, f"{action} {node}"} & self.holds:
+            self.end_job(name, namespace=namespace)
 
-    def end_job(self, name: str, message: str | None = None, code: int = 0) -> None:
+    def end_job(self, name: str, message: str | None = None, code: int = 0, namespace: str = "team") -> None:
         """Ends the Job's pod and the Job: well with code 0, else for good."""
         said = message if message is not None else json.dumps(self.answer)
         ended = {"terminated": {"exitCode": code, "message": said, "reason": "Completed" if code == 0 else "Error"}}
         status = {"name": "weights", "ready": False, "restartCount": 0, "state": ended}
         phase = "Succeeded" if code == 0 else "Failed"
-        self.fake.edit("Pod", f"{name}-pod", {"status": {"phase": phase, "containerStatuses": [status]}})
+        self.fake.edit("Pod", f"{name}-pod", {"status": {"phase": phase, "containerStatuses": [status]}}, namespace)
         condition = {"type": "Complete" if code == 0 else "Failed", "status": "True", "reason": "PodFailurePolicy"}
         counts = {"succeeded": 1} if code == 0 else {"failed": 1}
-        self.fake.edit("Job", name, {"status": {"active": 0, "conditions": [condition], **counts}})
+        self.fake.edit("Job", name, {"status": {"active": 0, "conditions": [condition], **counts}}, namespace)
 
     def roll_out(self, deployment: Object) -> None:
         """Makes the Deployment's pods of its present template, and takes away those of others."""
@@ -116,8 +135,11 @@ class Controllers:
             self.fake.edit("Pod", pod_name, {"status": {**status, **ready}})
         self.fake.edit("Deployment", name, {"status": {"readyReplicas": len(pods), "availableReplicas": len(pods)}})
 
-    def make_pod(self, name: str, labels: Any, annotations: Any, owner: Object, spec: Object | None = None) -> Object:
-        metadata = {"name": name, "namespace": "team", "labels": labels, "annotations": annotations}
+    def make_pod(
+        self, name: str, labels: Any, annotations: Any, owner: Object, spec: Object | None = None,
+        namespace: str = "team",
+    ) -> Object:  # fmt: skip
+        metadata = {"name": name, "namespace": namespace, "labels": labels, "annotations": annotations}
         body = {
             "apiVersion": "v1",
             "kind": "Pod",

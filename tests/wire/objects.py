@@ -176,9 +176,22 @@ def apply(live: Object, body: Object, manager: str, subresource: str) -> None:
     if sum(bool(owner.get("controller")) for owner in owners.values()) > 1:
         raise Rejected(422, "Invalid", "metadata.ownerReferences: Only one reference can have Controller set to true")
     merge(live, {key: value for key, value in body.items() if key != "status"})
+    _give_up_labels(live, body["metadata"].get("labels") or {}, manager)
     if owners:
         live["metadata"]["ownerReferences"] = list(owners.values())
     _note_manager(live, body, manager, "Apply")
+
+
+def _give_up_labels(live: Object, labels: Mapping[str, str], manager: str) -> None:
+    """Labels of this manager's last apply that it no longer names go; those that it names are its own from now on."""
+    for entry in live["metadata"].get("managedFields") or []:
+        owned = entry["fieldsV1"].get("f:metadata", {}).get("f:labels", {})
+        for field_name in list(owned):
+            key = field_name.removeprefix("f:")
+            if entry["manager"] == manager and entry["operation"] == "Apply" and key not in labels:
+                live["metadata"].get("labels", {}).pop(key, None)
+            elif entry["manager"] != manager and key in labels:
+                del owned[field_name]
 
 
 def _note_manager(live: Object, body: Object, manager: str, operation: str) -> None:

@@ -44,6 +44,10 @@ class Operator:
         }
         if change.place.plural == "vllmmodels":
             self.doormen.model(event)
+        elif change.place.plural == "nodes":
+            self.doormen.node(event)
+        elif change.place.plural == "persistentvolumes":
+            self.doormen.volume(event)
         elif change.place.plural in WATCHED and (change.object["metadata"].get("labels") or {}).get(MANAGED_BY):
             self.doormen.child(event)
 
@@ -87,7 +91,8 @@ async def an_operator(
         metrics = Metrics()
         async with assembled(cluster.connection, Options(probe_via="proxy"), settings or load(None), metrics) as parts:
             queue = Queue(parts.reconciler.look, schedule=Schedule(spacing=spacing))
-            made = Operator(fake, cluster, Controllers(fake).start(), Doormen(queue, parts.reconciler), metrics)
+            doormen = Doormen(queue, parts.reconciler, sweep=parts.sweep)
+            made = Operator(fake, cluster, Controllers(fake).start(), doormen, metrics)
             fake.store.listeners.append(made.on_change)
             task = asyncio.create_task(queue.run()) if running else None
             try:

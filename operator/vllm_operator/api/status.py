@@ -47,6 +47,13 @@ class SourceStatus(Base):
     bytes: int | None = Field(None, description="Bytes of the files that are used.")
 
 
+class NodesStatus(Base):
+    """On how many nodes' own disks the weights are."""
+
+    ready: int = Field(0, description="Nodes that have the weights whole.")
+    desired: int = Field(0, description="Nodes that may run the model.")
+
+
 class WeightsStatus(Base):
     """How far the weights have come."""
 
@@ -57,6 +64,7 @@ class WeightsStatus(Base):
     bytes_per_second: int | None = None
     eta_seconds: int | None = None
     tries: int | None = None
+    nodes: NodesStatus | None = Field(None, description="With cache.type Node; the rest then counts all nodes at work.")
 
 
 class FitStatus(Base):

@@ -54,7 +54,8 @@ class Cache(Base):
         "PersistentVolumeClaim",
         description=(
             "PersistentVolumeClaim: a volume of the operator's, shared by models with the same weights. ExistingClaim: yours. "
-            "Image: the source is an image. None: each pod downloads for itself. Node: a folder of the node."
+            "Image: the source is an image. None: each pod downloads for itself. Node: the disk of every node that may run the "
+            "model, where the platform has set one apart; with file:// the folder of the node that model names."
         ),
     )
     size: Quantity | None = Field(None, description="Size of the volume. Unset: what the weights need, and a margin.")

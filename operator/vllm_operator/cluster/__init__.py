@@ -2,6 +2,7 @@
 
 from vllm_operator.cluster.connection import Connection, Request
 from vllm_operator.cluster.errors import ApiError, Busy, Conflict, Forbidden, Gone, OutOfBounds, Refused
+from vllm_operator.cluster.platform import PlatformWriter
 from vllm_operator.cluster.reader import Cluster, ProxyAnswer, ProxyCall
 from vllm_operator.cluster.writer import FIELD_MANAGER, Owner, Writer
 
@@ -16,6 +17,7 @@ __all__ = [
     "Gone",
     "OutOfBounds",
     "Owner",
+    "PlatformWriter",
     "ProxyAnswer",
     "ProxyCall",
     "Refused",

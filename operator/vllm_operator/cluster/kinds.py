@@ -21,11 +21,14 @@ CLAIMS = ("v1", "PersistentVolumeClaim")
 PODS = ("v1", "Pod")
 EVENTS = ("v1", "Event")
 NODES = ("v1", "Node")
+VOLUMES = ("v1", "PersistentVolume")
 MODELS = (API_VERSION, KIND)
 LEASES = ("coordination.k8s.io/v1", "Lease")
 AUTOSCALERS = ("autoscaling/v2", "HorizontalPodAutoscaler")
 SCALED_OBJECTS = ("keda.sh/v1alpha1", "ScaledObject")
 STORAGE_CLASSES = ("storage.k8s.io/v1", "StorageClass")
+
+EVERY_NODE = (NODES[1], "*")  # what follows it is looked at when any node changes
 
 _PLURALS: Mapping[tuple[str, str], str] = {
     DEPLOYMENTS: "deployments",
@@ -36,13 +39,14 @@ _PLURALS: Mapping[tuple[str, str], str] = {
     PODS: "pods",
     EVENTS: "events",
     NODES: "nodes",
+    VOLUMES: "persistentvolumes",
     MODELS: PLURAL,
     LEASES: "leases",
     AUTOSCALERS: "horizontalpodautoscalers",
     SCALED_OBJECTS: "scaledobjects",
     STORAGE_CLASSES: "storageclasses",
 }
-_CLUSTER_SCOPED = frozenset({NODES, STORAGE_CLASSES})
+_CLUSTER_SCOPED = frozenset({NODES, STORAGE_CLASSES, VOLUMES})
 WRITABLE = frozenset({DEPLOYMENTS, JOBS, SERVICES, CONFIG_MAPS, CLAIMS})
 DELETABLE = WRITABLE | {PODS}  # a server that hangs is ended; its Deployment makes another
 

@@ -49,6 +49,7 @@ class Cluster:
         self.connection = connection
         self._clock = clock
         self._nodes: tuple[float, tuple[Json, ...]] | None = None
+        self._whole_nodes: tuple[float, tuple[Json, ...]] | None = None
         self._absent: dict[tuple[str, str], float] = {}
 
     async def get(self, kind: tuple[str, str], namespace: str, name: str) -> Json | None:
@@ -114,6 +115,17 @@ class Cluster:
             return await self.get(NODES, "", name) or {}
         except Forbidden:
             return None
+
+    async def whole_nodes(self) -> tuple[Json, ...]:
+        """All nodes with their specs and status, at most a minute old, and no older than `nodes_changed`. Raises ApiError."""
+        now = self._clock()
+        if self._whole_nodes is None or self._whole_nodes[0] <= now:
+            self._whole_nodes = (now + NODES_FRESH_SECONDS, tuple(await self.all(NODES)))
+        return self._whole_nodes[1]
+
+    def nodes_changed(self) -> None:
+        """Something of a node is another: its labels, taints, devices, or whether it takes pods."""
+        self._whole_nodes = None
 
     async def events(self, namespace: str, uid: str) -> list[Json]:
         """The Events about one object."""

@@ -18,13 +18,14 @@ from vllm_operator.decide.conditions import conditions
 from vllm_operator.decide.finding import Fact, Finding, Outcome
 from vllm_operator.decide.fit import fit
 from vllm_operator.decide.manifests import scaled
+from vllm_operator.decide.nodes import bring
 from vllm_operator.decide.refusals import conflicts, missing, refused, refused_later
 from vllm_operator.decide.server import READY_AGAIN, serve
 from vllm_operator.decide.situation import Situation, look
 from vllm_operator.decide.status import status_of
 from vllm_operator.decide.telling import events_of
 from vllm_operator.decide.types import Decision, Manifest, Ref, Seen
-from vllm_operator.decide.weights import inspection, pull
+from vllm_operator.decide.weights import inspection
 from vllm_operator.plan import Plan
 
 READY_RESTS: Final = 600.0  # seconds; a model at rest is looked at in full this often, whatever the watch told
@@ -36,7 +37,7 @@ CASES: Final[tuple[Callable[[Situation], Finding], ...]] = (
     inspection,
     refused_later,
     fit,
-    pull,
+    bring,
     serve,
     adapters,
 )
@@ -63,6 +64,10 @@ def decide(model: VLLMModel, plan: Plan, seen: Seen, now: datetime) -> Decision:
         delete=(*(ref for finding in findings for ref in finding.delete), *deletions),
         release=releases,
         disown=tuple(ref for finding in findings for ref in finding.disown),
+        unmark=tuple(mark for finding in findings for mark in finding.unmark),
+        discard=tuple(name for finding in findings for name in finding.discard),
+        establish=tuple(item for finding in findings for item in finding.establish),
+        mark=tuple(mark for finding in findings for mark in finding.mark),
         events=(*(event for finding in findings for event in finding.events), *events_of(model.status, status)),
         calls=tuple(call for finding in findings for call in finding.calls),
         look_again_after=_soonest(here, findings),
@@ -99,12 +104,14 @@ def _rests_for(decision: Decision, findings: tuple[Finding, ...]) -> float | Non
     writes = (
         decision.create, decision.own, decision.annotate, decision.apply, decision.delete, decision.release, decision.disown,
         decision.calls,
+        decision.unmark, decision.discard, decision.establish, decision.mark,
     )  # fmt: skip
     if any(writes) or decision.look_again_after is None:
         return None
     ready = decision.status.condition(ConditionType.READY)
     if ready is not None and ready.status == "True":
-        return READY_RESTS
+        # Jobs of the platform's namespace are not watched by an operator of a list of namespaces.
+        return STARTING_RESTS if any(finding.fills_more for finding in findings) else READY_RESTS
     if len(findings) < len(CASES):
         return None
     servers = findings[CASES.index(serve)]

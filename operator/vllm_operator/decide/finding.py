@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Literal
 
 from vllm_operator.api import ConditionType, FitStatus
-from vllm_operator.decide.types import AdapterCall, Event, Manifest, Ref
+from vllm_operator.decide.types import AdapterCall, Event, Manifest, Mark, Ref
 from vllm_operator.diagnose import Failure
 
 Truth = Literal["True", "False", "Unknown"]
@@ -54,10 +54,15 @@ class Finding:
     apply: tuple[Manifest, ...] = ()
     delete: tuple[Ref, ...] = ()
     disown: tuple[Ref, ...] = ()
+    unmark: tuple[Mark, ...] = ()
+    discard: tuple[str, ...] = ()
+    establish: tuple[Manifest, ...] = ()
+    mark: tuple[Mark, ...] = ()
     events: tuple[Event, ...] = ()
     calls: tuple[AdapterCall, ...] = ()
     fit: FitStatus | None = None
     stopped: bool = False
+    fills_more: bool = False  # done, while weights are on their way to further nodes
     look_again_after: float | None = None
 
     @property

@@ -79,14 +79,14 @@ def not_yet(held: Finding, outcome: Outcome, reason: str, message: str) -> Findi
 
 
 def failed(here: Situation, held: Finding, job: JobPlan, seen: JobSeen, otherwise: str, unsaid: str) -> Finding:
-    if _retry_is_due(here, job, seen):
+    if retry_is_due(here, job, seen):
         return again(held, job)
     reason = seen.failure.reason if seen.failure else otherwise
     message = f"{because(seen.failure) if seen.failure else unsaid} {_AGAIN}"
     return replace(not_yet(held, Outcome.STUCK, reason, message), failure=seen.failure)
 
 
-def _retry_is_due(here: Situation, job: JobPlan, seen: JobSeen) -> bool:
+def retry_is_due(here: Situation, job: JobPlan, seen: JobSeen) -> bool:
     """Somebody changed something since: the spec, the refresh annotation, or the platform its settings.
 
     A failure that was not told yet was met on the way to something new, which may be what corrects it. An inspection
@@ -114,7 +114,7 @@ def hindered(here: Situation, held: Finding, job: JobPlan, seen: JobSeen) -> Fin
     """A Job that has not ended, and whose pod cannot run or failed: Kubernetes goes on trying."""
     if seen.failure is None:
         return None
-    if _retry_is_due(here, job, seen):
+    if retry_is_due(here, job, seen):
         return again(held, job)  # a Job cannot be changed, and what hinders it may be what was corrected
     found = not_yet(held, outcome_of(seen.failure), seen.failure.reason, because(seen.failure))
     return replace(found, failure=seen.failure, look_again_after=SOON)

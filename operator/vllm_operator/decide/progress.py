@@ -9,8 +9,8 @@ from __future__ import annotations
 from math import ceil, floor, log10
 from typing import Final
 
-from vllm_operator.api import WeightsStatus
-from vllm_operator.decide.types import JobSeen, JobState, Progress
+from vllm_operator.api import NodesStatus, WeightsStatus
+from vllm_operator.decide.types import JobSeen, JobState, NodeCacheSeen, Progress
 from vllm_operator.plan import WeightsPlan
 
 _MIB: Final = 1 << 20
@@ -19,7 +19,7 @@ _GIB: Final = 1 << 30
 
 def weights_status(before: WeightsStatus | None, plan: WeightsPlan | None, seen: JobSeen) -> WeightsStatus | None:
     """`status.weights`; None where nothing is downloaded."""
-    if plan is None or plan.pull is None:
+    if plan is None or (plan.pull is None and plan.nodes is None):
         return None
     tries = seen.tries or None
     total = plan.bytes
@@ -34,6 +34,21 @@ def weights_status(before: WeightsStatus | None, plan: WeightsPlan | None, seen:
         return old.model_copy(update={"tries": tries})
     fresh = _measured(plan.claim_name, seen.progress, tries)
     return kept if kept is not None and _is_the_same_news(kept, fresh) else fresh
+
+
+def nodes_status(before: WeightsStatus | None, plan: WeightsPlan, seen: NodeCacheSeen, life: str) -> WeightsStatus:
+    """`status.weights` of weights on the nodes' own disks: bytes of all nodes that have them or are at work."""
+    ready = [node for node in seen.nodes if node.mark == life]
+    pulls = [node.pull for node in seen.nodes if node.mark != life and node.pull.state is JobState.RUNNING]
+    total = plan.bytes or 0
+    found = [job.progress for job in pulls if job.progress is not None]
+    done = total * len(ready) + sum(progress.bytes_done for progress in found)
+    speed = sum(progress.bytes_per_second for progress in found)
+    whole = Progress(done, total * (len(ready) + len(pulls)), speed) if found else None
+    state = JobState.RUNNING if pulls else JobState.SUCCEEDED if ready else JobState.ABSENT
+    tries = max((node.pull.tries for node in seen.nodes), default=0)
+    told = weights_status(before, plan, JobSeen(state, progress=whole, tries=tries)) or WeightsStatus()
+    return told.model_copy(update={"nodes": NodesStatus(ready=len(ready), desired=len(seen.nodes))})
 
 
 def told(weights: WeightsStatus | None) -> str:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
-from vllm_operator.api import AdapterStatus, ConditionType, SourceStatus, Status
+from vllm_operator.api import AdapterStatus, ConditionType, SourceStatus, Status, WeightsStatus
 from vllm_operator.decide.adapters import adapter_states, adapter_status
 from vllm_operator.decide.annotations import REFRESH
 from vllm_operator.decide.conditions import conditions
 from vllm_operator.decide.failures import last_failure
 from vllm_operator.decide.finding import Fact, Finding, Outcome
-from vllm_operator.decide.progress import weights_status
+from vllm_operator.decide.progress import nodes_status, weights_status
 from vllm_operator.decide.reasons import StateReason
 from vllm_operator.decide.servers import Servers, survey
 from vllm_operator.decide.situation import Situation
 from vllm_operator.decide.types import JobState
 from vllm_operator.plan import pinned_commit
+from vllm_operator.plan.nodes import life_of
 
 
 def status_of(here: Situation, findings: tuple[Finding, ...], now: datetime) -> Status:
@@ -35,7 +36,7 @@ def status_of(here: Situation, findings: tuple[Finding, ...], now: datetime) -> 
         served_models=_served_models(servers),
         max_model_len=_max_model_len(servers),
         source=_source(here),
-        weights=weights_status(before.weights, here.weights, here.seen.pull),
+        weights=_weights(here),
         fit=next((finding.fit for finding in findings if finding.fit is not None), None),
         adapters=_adapters(here, servers),
         last_failure=last_failure(here, findings),
@@ -93,6 +94,13 @@ def _progress(unfinished: list[Finding]) -> Iterator[Fact]:
 def _cause(unfinished: list[Finding]) -> Finding:
     """What to tell of several: what is stuck, since it needs somebody; else what comes first."""
     return next((finding for finding in unfinished if finding.outcome is Outcome.STUCK), unfinished[0])
+
+
+def _weights(here: Situation) -> WeightsStatus | None:
+    before, plan = here.model.status.weights, here.weights
+    if plan is None or plan.nodes is None:
+        return weights_status(before, plan, here.seen.pull)
+    return nodes_status(before, plan, here.seen.cache, life_of(here.seen.claim.uid) if here.seen.claim else "")
 
 
 def _pods_that_exist(here: Situation) -> int | None:

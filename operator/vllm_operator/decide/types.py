@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from vllm_operator.api import Status
 from vllm_operator.diagnose import Failure
+from vllm_operator.plan.nodes import Folder
 
 Manifest = Mapping[str, object]
 
@@ -71,6 +72,39 @@ class ClaimSeen:
     failure: Failure | None = None
     owned: bool = False
     deleting: bool = False
+    uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """A node that may run the model, and how far its own copy of the weights has come."""
+
+    name: str
+    uid: str
+    usable: bool  # takes pods now: Ready, not cordoned, not on its way out
+    mark: str = ""  # the value of the claim's label on it
+    prepare: JobSeen = field(default_factory=JobSeen)  # makes the folder
+    pull: JobSeen = field(default_factory=JobSeen)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCacheSeen:
+    """What there is of weights on the nodes' own disks: the claim's volume, and the nodes in order of name."""
+
+    volume: Folder | None = None
+    nodes: tuple[NodeSeen, ...] = ()
+    life: str = ""  # of the claim; "" where there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A label that a node is to carry (value), or no longer (None). `life` is which life of the claim it is about."""
+
+    node: str
+    uid: str
+    label: str
+    life: str
+    is_set: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +162,7 @@ class PodSeen:
     failure: Failure | None = None
     refusals: Mapping[str, Refusal] = field(default_factory=dict)  # of live adapters, by name
     hangs: bool = False  # it has logged a fatal error while starting, and for half a minute did not end
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +211,7 @@ class Seen:
     adapters: Mapping[str, AdapterSeen] = field(default_factory=dict)  # live ones, by name
     adapter_claim: ClaimSeen | None = None
     missing: tuple[str, ...] = ()  # things that the spec names and the namespace lacks: "claim models"
+    cache: NodeCacheSeen = field(default_factory=NodeCacheSeen)
 
 
 class EventType(StrEnum):
@@ -204,6 +240,12 @@ class Decision:
     delete: tuple[Ref, ...] = ()  # own or solely owned objects (a failed Job that is to run again)
     release: tuple[Ref, ...] = ()  # shared objects that this model stops using
     disown: tuple[Ref, ...] = ()  # shared objects that outlive their models: our ownerReference goes, the object stays
+    unmark: tuple[Mark, ...] = ()  # before anything else: no pod comes to a node that lost its weights
+    discard: tuple[str, ...] = ()  # Jobs of the platform's namespace, by name, that are to run again
+    establish: tuple[
+        Manifest, ...
+    ] = ()  # beyond the namespace: the volume on the nodes, the Jobs that make its folders
+    mark: tuple[Mark, ...] = ()
     events: tuple[Event, ...] = ()
     calls: tuple[AdapterCall, ...] = ()  # servers that are to load or unload adapters
     look_again_after: float | None = None  # seconds

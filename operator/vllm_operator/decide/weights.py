@@ -36,18 +36,18 @@ def pull(here: Situation) -> Finding:
     assert here.weights is not None  # the inspection's case is done
     job, seen = here.weights.pull, here.seen.pull
     if job is None:
-        return Finding(Outcome.DONE, facts=(_ready(StateReason.IN_PLACE, "The weights are used where they lie."),))
+        return Finding(Outcome.DONE, facts=(ready(StateReason.IN_PLACE, "The weights are used where they lie."),))
     held = replace(owned(seen, job), goes_on=here.deployed)
     volume = _volume(here, held, here.weights.claim, job, seen)
     if volume is not None:
         return volume
-    held = _with_claims_owner(held, here.weights.claim, here.seen.claim)
+    held = with_claims_owner(held, here.weights.claim, here.seen.claim)
     found = brought(here, held, job, seen)
     if found is None:
         return _running(here, held, job, seen)
     if found.outcome is Outcome.DONE:
         return replace(
-            found, facts=(_ready(StateReason.DOWNLOADED, "The weights are on the volume, whole and verified."),)
+            found, facts=(ready(StateReason.DOWNLOADED, "The weights are on the volume, whole and verified."),)
         )
     return found
 
@@ -57,7 +57,7 @@ def claim_ref(claim: ClaimPlan) -> Ref:
     return Ref(CORE_API, "PersistentVolumeClaim", claim.name)
 
 
-def _ready(reason: StateReason, message: str) -> Fact:
+def ready(reason: StateReason, message: str) -> Fact:
     return Fact(ConditionType.WEIGHTS_READY, "True", reason, message)
 
 
@@ -84,7 +84,7 @@ def _volume(here: Situation, held: Finding, claim: ClaimPlan | None, job: JobPla
     return replace(begun, create=claims, own=(*owned, *held.own))
 
 
-def _with_claims_owner(held: Finding, claim: ClaimPlan | None, seen: ClaimSeen | None) -> Finding:
+def with_claims_owner(held: Finding, claim: ClaimPlan | None, seen: ClaimSeen | None) -> Finding:
     """The claim gets this model's ownerReference; one that is to be retained loses it, and nobody deletes it."""
     if claim is None or seen is None:
         return held

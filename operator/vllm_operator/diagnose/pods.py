@@ -43,6 +43,9 @@ _PROGRESS = re.compile(
 _STUCK_AFTER_SECONDS: Final = 120
 """Without a new log line for so long a start is called hung; slow storage logs a shard more often than that."""
 
+FOLDER_IS_GONE: Final = "hostPath type check failed"
+"""The kubelet's words where a folder of the node is not there: nobody is about to make it."""
+
 
 def look_at_pod(
     pod: Mapping[str, Any],

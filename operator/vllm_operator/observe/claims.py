@@ -33,6 +33,7 @@ class ClaimLooker:
             failure=look_at_claim(live, events),
             owned=is_owned(live, uid),
             deleting=is_deleting(live),
+            uid=str(metadata_of(live)["uid"]),
         )
 
     async def _events_of(self, claim: Json) -> list[Json]:

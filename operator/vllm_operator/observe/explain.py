@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from vllm_operator.cluster import ApiError, Cluster
 from vllm_operator.cluster.kinds import Json
-from vllm_operator.diagnose import Failure, Reason, fatal_while_starting, look_at_pod
+from vllm_operator.diagnose import FOLDER_IS_GONE, Failure, Reason, fatal_while_starting, look_at_pod
 from vllm_operator.observe.reading import age_seconds, condition_is_true, is_deleting, metadata_of
 
 PROVISIONING_SECONDS = 60.0  # clouds make a volume in some ten seconds
@@ -66,7 +66,7 @@ class Explainer:
         failure, is_fatal = await self._look(pod, siblings)
         if failure is not None and MODIFIED in f"{failure.message} {failure.excerpt}":
             failure = None
-        if failure is not None and failure.reason is Reason.VolumePending:
+        if failure is not None and failure.reason is Reason.VolumePending and not _folder_is_gone(failure):
             # That a volume is not there yet is no news before its provisioner has had its time.
             failure = failure if age_seconds(pod, self._now()) > PROVISIONING_SECONDS else None
         before = known.fatal_since if known is not None else None
@@ -111,6 +111,10 @@ class Explainer:
             )
         except ApiError:
             return None  # the kubelet may be away; the status still says something
+
+
+def _folder_is_gone(failure: Failure) -> bool:
+    return FOLDER_IS_GONE in f"{failure.message} {failure.excerpt}"
 
 
 def _statuses(pod: Json) -> list[Json]:

@@ -10,9 +10,10 @@ from vllm_operator.api import Scheme
 from vllm_operator.cluster import Cluster
 from vllm_operator.cluster.kinds import AUTOSCALERS, CLAIMS, CONFIG_MAPS, SCALED_OBJECTS, Json, ref_of
 from vllm_operator.decide.situation import Situation
-from vllm_operator.decide.types import Ref
+from vllm_operator.decide.types import NodeCacheSeen, Ref
 from vllm_operator.observe.reading import is_ours, is_owned, metadata_of
 from vllm_operator.plan import Plan
+from vllm_operator.plan.jobs import pull_on
 
 
 @dataclass(slots=True)
@@ -54,7 +55,7 @@ def version_of(body: Json) -> tuple[str, str]:
     return str(metadata_of(body).get("uid")), str(metadata_of(body).get("resourceVersion"))
 
 
-def planned_refs(here: Situation) -> frozenset[tuple[str, str]] | None:
+def planned_refs(here: Situation, cache: NodeCacheSeen) -> frozenset[tuple[str, str]] | None:
     """(kind, name) of everything that the plan names; None while the plan is not known to its end."""
     if here.weights is None or here.server is None:
         return None
@@ -67,7 +68,9 @@ def planned_refs(here: Situation) -> frozenset[tuple[str, str]] | None:
         ("Deployment", server.deployment.name),
         ("Service", server.service.name),
     ]
-    return frozenset((kind, name) for kind, name in names if name is not None)
+    nodes = weights.nodes
+    pulls = [pull_on(nodes.pull, n.name, n.uid, cache.life).name for n in cache.nodes] if nodes and cache.life else []
+    return frozenset((kind, name) for kind, name in names if name is not None) | {("Job", name) for name in pulls}
 
 
 async def is_autoscaled(cluster: Cluster, namespace: str, deployment: str) -> bool:

@@ -49,20 +49,25 @@ class JobLooker:
     async def look(self, plan: JobPlan, uid: str) -> tuple[JobSeen, Json | None]:
         """The Job as it is seen by the model with that uid, and the live object."""
         job = await self._cluster.get(JOBS, plan.namespace, plan.name)
+        return await self.seen(job, plan.action, uid, plan.progress_port), job
+
+    async def seen(self, job: Json | None, action: str, uid: str, progress_port: int = 0) -> JobSeen:
+        """A live Job (None: there is none) that does `action`, as it is seen by the model with that uid."""
         if job is None:
-            return JobSeen(), None
-        state = _state(job)
+            return JobSeen()
+        namespace, name = str(metadata_of(job)["namespace"]), str(metadata_of(job)["name"])
+        state = state_of(job)
         kept = parsed(annotation(job, RESULT))
         answer, why, progress = kept, None, None
-        if state is JobState.RUNNING or state is JobState.FAILED or (plan.action == "inspect" and kept is None):
-            pods = await self._cluster.all(PODS, plan.namespace, labels=f"{JOB_NAME}={plan.name}")
+        if state is JobState.RUNNING or state is JobState.FAILED or (action == "inspect" and kept is None):
+            pods = await self._cluster.all(PODS, namespace, labels=f"{JOB_NAME}={name}")
             if state is JobState.SUCCEEDED:
                 answer, why = _answer(pods)
             else:
                 why = await self._why(job, pods, state)
-            if state is JobState.RUNNING and plan.action == "pull":
-                progress = await self._progress(plan, pods)
-        seen = JobSeen(
+            if state is JobState.RUNNING and action == "pull":
+                progress = await self._progress(namespace, progress_port, pods)
+        return JobSeen(
             state=state,
             answer=answer,
             answer_is_kept=kept is not None,
@@ -73,7 +78,6 @@ class JobLooker:
             deleting=is_deleting(job),
             made_with=annotation(job, MADE_WITH_ANNOTATION) or "",
         )
-        return seen, job
 
     async def _why(self, job: Json, pods: list[Json], state: JobState) -> Failure | None:
         """Why it failed, or what hinders it."""
@@ -89,7 +93,7 @@ class JobLooker:
             events = await self._cluster.events(str(metadata["namespace"]), str(metadata["uid"]))
         return look_at_job(job, [event for event in events if not _is_of_a_new_namespace(event)])
 
-    async def _progress(self, plan: JobPlan, pods: list[Json]) -> Progress | None:
+    async def _progress(self, namespace: str, port: int, pods: list[Json]) -> Progress | None:
         pod = newest([pod for pod in pods if "running" in (container_state(pod).get("state") or {})])
         if pod is None:
             return None
@@ -98,7 +102,7 @@ class JobLooker:
         if now - asked_at < PROGRESS_SECONDS:
             return known
         address = str((pod.get("status") or {}).get("podIP") or "")
-        target = Target(plan.namespace, str(metadata_of(pod)["name"]), address, plan.progress_port)
+        target = Target(namespace, str(metadata_of(pod)["name"]), address, port)
         said = _progress_of((await self._reach.ask(target, "/progress")).json())
         kept = {key: seen for key, seen in self._progress_seen.items() if now - seen[0] < FORGET_SECONDS}
         self._progress_seen = kept | ({uid: (now, said)} if said else {})
@@ -109,7 +113,7 @@ def _is_of_a_new_namespace(event: Json) -> bool:
     return ACCOUNT_TO_COME in str(event.get("message")) and count(event, "count") <= 3
 
 
-def _state(job: Json) -> JobState:
+def state_of(job: Json) -> JobState:
     """A Job has two ends; FailureTarget is the failure that is certain and not yet announced."""
     if condition_is_true(job, "Complete", "SuccessCriteriaMet"):
         return JobState.SUCCEEDED

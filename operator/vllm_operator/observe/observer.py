@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 
 from vllm_operator.api import VLLMModel
 from vllm_operator.cluster import Cluster
-from vllm_operator.cluster.kinds import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, PODS, SERVICES, Json
+from vllm_operator.cluster.kinds import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, EVERY_NODE, PODS, SERVICES, Json
 from vllm_operator.decide.situation import Situation, look
-from vllm_operator.decide.types import AdapterCall, ClaimSeen, JobSeen, NodesSeen, Ref, Seen
+from vllm_operator.decide.types import AdapterCall, ClaimSeen, JobSeen, NodeCacheSeen, NodesSeen, Ref, Seen
 from vllm_operator.observe.adapters import AdapterLooker, adapter_names, followed_names, with_refusals
 from vllm_operator.observe.claims import ClaimLooker
 from vllm_operator.observe.explain import Explainer
+from vllm_operator.observe.filling import FillingLooker
 from vllm_operator.observe.inventory import Inventory, is_autoscaled, missing_references, planned_refs
 from vllm_operator.observe.jobs import JobLooker
 from vllm_operator.observe.leftovers import Leftovers
@@ -67,6 +68,7 @@ class Observer:
         self._jobs = JobLooker(cluster, explainer, prober.reach, clock=clock)
         self._claims = ClaimLooker(cluster, now)
         self._adapters = AdapterLooker(cluster, self._jobs, self._claims)
+        self._filling = FillingLooker(cluster, self._jobs)
         self._leftovers = Leftovers(cluster, clock=clock)
 
     async def look(self, model: VLLMModel, plan: Plan, before: Look | None) -> Look:
@@ -84,7 +86,7 @@ class Observer:
         names.add_shared(job)
         begun = Seen(inspect=inspect, deployment=deployment_seen(deployment) if deployment else None, nodes=nodes)
         here = look(model, plan, begun)
-        (pull, claim), (adapters, volume), _, missing, servers = await asyncio.gather(
+        (pull, claim, cache), (adapters, volume), _, missing, servers = await asyncio.gather(
             self._weights(here, names),
             self._adapters.look(here, names),
             self._chat_template(here, names),
@@ -92,7 +94,7 @@ class Observer:
             look_at_servers(pods, served_models(plan), model.spec.runner, self._explainer, self._prober),
         )
         here = replace(here, seen=replace(begun, adapters=adapters, adapter_claim=volume))
-        planned = _planned(here)
+        planned = _planned(here, cache)
         stale, tidy_since = await self._stale(model, planned, before)
         seen = Seen(
             inspect=inspect,
@@ -108,11 +110,13 @@ class Observer:
             adapters=adapters,
             adapter_claim=volume,
             missing=missing,
+            cache=cache,
         )
         uids = frozenset(str(metadata_of(pod).get("uid")) for pod in pods)
         self._forget_pods(before, uids)
         ours = {Ref(*PODS, str(metadata_of(pod)["name"])): (str(metadata_of(pod)["uid"]), "") for pod in pods}
-        return Look(seen, {**ours, **stale, **names.versions()}, servers, uids, _followed(here), planned, tidy_since)
+        found = {**ours, **stale, **names.versions()}
+        return Look(seen, found, servers, uids, _followed(here, planned), planned, tidy_since)
 
     async def is_unchanged(self, before: Look) -> bool:
         """Asks the servers again (those that are not up: by their logs), and nobody else.
@@ -153,14 +157,18 @@ class Observer:
             return NodesSeen()
         return nodes_seen(await self._cluster.nodes(), plan)
 
-    async def _weights(self, here: Situation, names: Inventory) -> tuple[JobSeen, ClaimSeen | None]:
-        if here.weights is None or here.weights.pull is None:
-            return JobSeen(), None
+    async def _weights(self, here: Situation, names: Inventory) -> tuple[JobSeen, ClaimSeen | None, NodeCacheSeen]:
+        weights = here.weights
+        if weights is not None and weights.nodes is not None:
+            claim = await self._claim(here, weights, names)
+            return JobSeen(), claim, await self._filling.look(here, weights.nodes, claim, names)
+        if weights is None or weights.pull is None:
+            return JobSeen(), None, NodeCacheSeen()
         (pull, job), claim = await asyncio.gather(
-            self._jobs.look(here.weights.pull, here.model.metadata.uid), self._claim(here, here.weights, names)
+            self._jobs.look(weights.pull, here.model.metadata.uid), self._claim(here, weights, names)
         )
         names.add_shared(job)
-        return pull, claim
+        return pull, claim, NodeCacheSeen()
 
     async def _claim(self, here: Situation, weights: WeightsPlan, names: Inventory) -> ClaimSeen | None:
         if weights.claim_name is None:
@@ -198,17 +206,20 @@ def _named_claims(weights: WeightsPlan | None) -> tuple[str, ...]:
     return (weights.claim_name,) if weights is not None and weights.claim is None and weights.claim_name else ()
 
 
-def _planned(here: Situation) -> frozenset[tuple[str, str]] | None:
+def _planned(here: Situation, cache: NodeCacheSeen) -> frozenset[tuple[str, str]] | None:
     """(kind, name) of everything that the plan names; None while the plan is not known to its end."""
-    names, live = planned_refs(here), adapter_names(here)
+    names, live = planned_refs(here, cache), adapter_names(here)
     return names.union(live) if names is not None and live is not None else None
 
 
-def _followed(here: Situation) -> frozenset[tuple[str, str]]:
+def _followed(here: Situation, planned: frozenset[tuple[str, str]] | None) -> frozenset[tuple[str, str]]:
+    """Shared objects, and all nodes where the weights are on the nodes' own disks."""
     weights, inspect = here.weights, here.plan.inspect
     names = [
         ("Job", inspect.name if inspect else None),
         ("Job", weights.pull.name if weights and weights.pull else None),
         ("PersistentVolumeClaim", weights.claim_name if weights else None),
+        EVERY_NODE if weights and weights.nodes else ("Node", None),
     ]
-    return frozenset((kind, name) for kind, name in (*names, *followed_names(here)) if name is not None)
+    jobs = frozenset((kind, name) for kind, name in planned or () if kind == "Job")
+    return jobs | frozenset((kind, name) for kind, name in (*names, *followed_names(here)) if name is not None)

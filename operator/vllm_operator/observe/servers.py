@@ -122,6 +122,7 @@ def _pod_seen(pod: Json) -> PodSeen:
         ready=condition_is_true(pod, "Ready"),
         terminating=is_deleting(pod),
         restarts=count(status, "restartCount"),
+        node=str((pod.get("spec") or {}).get("nodeName") or ""),
         started=status.get("started") is True and "running" in (status.get("state") or {}),
     )
 

@@ -94,8 +94,11 @@ def place_pull(spec: Spec, profiles: Named, *together: Mapping[str, str]) -> Pla
     return replace(placement, affinity={**placement.affinity, "nodeAffinity": nodes})
 
 
-def place(spec: Spec, profiles: Named, *together: Mapping[str, str]) -> Placement:
-    """Where pods may run. `together`: pods with such labels must share a node (a volume that one node can mount)."""
+def place(spec: Spec, profiles: Named, *together: Mapping[str, str], node_label: str | None = None) -> Placement:
+    """Where pods may run. `together`: pods with such labels must share a node (a volume that one node can mount).
+
+    `node_label`: only nodes that carry it, with whatever value.
+    """
     selector: dict[str, str] = dict(spec.pod.node_selector)
     terms = [_expressions(profile) for _, profile in profiles]
     if len(profiles) == 1:
@@ -104,6 +107,8 @@ def place(spec: Spec, profiles: Named, *together: Mapping[str, str]) -> Placemen
     affinity = _with_nodes(dict(spec.pod.affinity or {}), terms)
     for labels in together:
         affinity = _with_neighbours(affinity, labels)
+    if node_label:
+        affinity = _with_nodes(affinity, [[{"key": node_label, "operator": "Exists"}]])
     tolerations = [toleration.as_json() for toleration in spec.pod.tolerations]
     tolerations += [toleration.as_json() for _, profile in profiles for toleration in profile.tolerations]
     return Placement(
@@ -146,6 +151,14 @@ def _with_nodes(affinity: dict[str, Any], terms: Sequence[list[dict[str, Any]]])
         ]
         nodes["preferredDuringSchedulingIgnoredDuringExecution"] = preferred
     return affinity | {"nodeAffinity": nodes}
+
+
+def on_node(placement: Placement, node: str) -> Placement:
+    """One node by its name; taints are borne as before, and whatever chose the node is not asked again."""
+    field = {"key": "metadata.name", "operator": "In", "values": [node]}
+    required = {"nodeSelectorTerms": [{"matchFields": [field]}]}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    return replace(placement, node_selector={}, affinity=affinity)
 
 
 def _with_neighbours(affinity: dict[str, Any], labels: Mapping[str, str]) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from vllm_operator.api import Scheme, VLLMModel
-from vllm_operator.plan.accelerator import Named, place_pull
+from vllm_operator.plan.accelerator import Named, on_node, place_pull
 from vllm_operator.plan.environment import PROGRESS_PORT, job_environment, store_addresses
 from vllm_operator.plan.labels import (
     CLAIM_LABEL,
     MADE_WITH_ANNOTATION,
+    NODE_ANNOTATION,
     REFRESH_ANNOTATION,
     REQUEST_ANNOTATION,
     SOURCE_ANNOTATION,
@@ -77,6 +79,16 @@ def pull_job(
     """
     placement = place_pull(model.spec, profiles, *together)
     return _job(model, settings, "pull", name, parts, joined(requests), claim_name, placement)
+
+
+def pull_on(pull: JobPlan, node: str, uid: str, life: str) -> JobPlan:
+    """The same download, to the disk of the node of that name and uid: another node by its name, and another life of the claim, start anew. It asks for no device, and bears the taints that the server bears."""
+    return replace(
+        pull,
+        name=hashed_name("pull", node, [pull.name, node, uid, life]),
+        annotations={**pull.annotations, NODE_ANNOTATION: node},
+        placement=on_node(pull.placement, node),
+    )
 
 
 def _job(

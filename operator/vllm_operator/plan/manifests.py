@@ -11,14 +11,17 @@ from typing import Any
 
 from vllm_operator.api import VLLMModel
 from vllm_operator.plan.adapters import plan_adapter_pull
+from vllm_operator.plan.jobs import pull_on
 from vllm_operator.plan.model import plan_model
+from vllm_operator.plan.nodes import PREPARE, Folder, folder_job, volume_of
 from vllm_operator.plan.server import plan_server
-from vllm_operator.plan.types import ClaimPlan, JobPlan, Plan, Problem
+from vllm_operator.plan.types import ClaimPlan, JobPlan, Plan, Problem, WeightsPlan
 from vllm_operator.plan.weights import plan_weights
-from vllm_operator.render import render_part
+from vllm_operator.render import PlanPart, render_part
 from vllm_operator.settings import Settings
 
 ASSUMED_BYTES = 10 * 1024**3
+NODE = "NODE"
 
 
 class PlanError(ValueError):
@@ -40,8 +43,9 @@ def manifests(model: VLLMModel, settings: Settings, answer: Mapping[str, object]
     server = plan_server(plan, weights)
     if server.problems:
         raise PlanError(server.problems)
-    parts = (plan.inspect, weights.claim, weights.pull, server.chat_template, server.deployment, server.service)
-    return [render_part(part) for part in (*parts, *_live_adapters(plan)) if part is not None]
+    parts = (plan.inspect, weights.claim, *_on_a_node(plan, weights), weights.pull)
+    served = (server.chat_template, server.deployment, server.service)
+    return [render_part(part) for part in (*parts, *served, *_live_adapters(plan)) if part is not None]
 
 
 def _live_adapters(plan: Plan) -> Iterator[ClaimPlan | JobPlan | None]:
@@ -50,6 +54,16 @@ def _live_adapters(plan: Plan) -> Iterator[ClaimPlan | JobPlan | None]:
     for adapter in plan.adapters:
         yield adapter.inspect
         yield plan_adapter_pull(plan, adapter, {"commit": adapter.part.revision or "main", "bytes": 0}).pull
+
+
+def _on_a_node(plan: Plan, weights: WeightsPlan) -> tuple[PlanPart, ...]:
+    """The volume on the nodes' own disks, and the two Jobs of a node called NODE."""
+    nodes, claim, cache = weights.nodes, weights.claim, plan.settings.node_cache
+    if nodes is None or claim is None or cache is None:
+        return ()
+    volume = volume_of(cache, claim, "CLAIM-UID")
+    folder = Folder(volume.name, "VOLUME-UID", volume.path)
+    return volume, folder_job(plan.settings, folder, NODE, NODE, PREPARE), pull_on(nodes.pull, NODE, NODE, "LIFE")
 
 
 def assumed_answer(plan: Plan) -> Mapping[str, object]:

@@ -86,7 +86,7 @@ _TYPES = {
     Scheme.OCI: ("Image", "PersistentVolumeClaim"),
     Scheme.FILE: ("Node", "PersistentVolumeClaim"),
 }
-_PULLED_TYPES = ("PersistentVolumeClaim", "ExistingClaim", "None")
+_PULLED_TYPES = ("PersistentVolumeClaim", "ExistingClaim", "None", "Node")
 
 
 def place_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
@@ -139,13 +139,14 @@ def _unused_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
     """Fields of the cache that would change nothing where the weights come to lie."""
     cache, pulled = spec.cache, any(part.source.is_pulled for part in parts) and spec.cache.type != "None"
     ours = pulled and cache.type != "ExistingClaim"
+    sized = ours and not uses_nodes(spec, parts[0].source)
     useless = {
-        "size": cache.size is not None and not ours,
-        "storageClassName": cache.storage_class_name is not None and not ours,
+        "size": cache.size is not None and not sized,
+        "storageClassName": cache.storage_class_name is not None and not sized,
         "retain": cache.retain is not None and not ours,
         "claimName": cache.claim_name is not None and cache.type != "ExistingClaim",
         "compileCache": cache.compile_cache is True and not pulled,
-        "accessModes": bool(cache.access_modes) and not ours,
+        "accessModes": bool(cache.access_modes) and not sized,
     }
     return [
         _invalid(
@@ -186,6 +187,11 @@ def _part_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
 def uses_claim(spec: Spec, source: Source) -> bool:
     """Whether the model's own weights are downloaded to a claim."""
     return source.is_pulled and spec.cache.type in ("PersistentVolumeClaim", "ExistingClaim")
+
+
+def uses_nodes(spec: Spec, source: Source) -> bool:
+    """Whether the weights are downloaded to the nodes' own disks. A file:// source is a folder of the node as it is."""
+    return source.is_pulled and spec.cache.type == "Node"
 
 
 def streams(spec: Spec, source: Source) -> bool:

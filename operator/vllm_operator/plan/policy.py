@@ -9,6 +9,7 @@ from vllm_operator.api.source import Source, parse_source
 from vllm_operator.plan.environment import reserved_names
 from vllm_operator.plan.flags import may_mean
 from vllm_operator.plan.labels import is_reserved
+from vllm_operator.plan.parts import uses_nodes
 from vllm_operator.plan.source import is_allowed
 from vllm_operator.plan.types import Part, Problem, ProblemReason
 from vllm_operator.settings import Settings
@@ -20,6 +21,7 @@ def policy_problems(model: VLLMModel, parts: tuple[Part, ...], settings: Setting
     """Everything that the platform's policy has against a model, in the order of the spec."""
     return [
         *_source_problems(model, parts, settings),
+        *_node_problems(model, parts, settings),
         *_code_problems(model, settings),
         *_adapter_problems(model, settings),
         *_image_problems(model, settings),
@@ -50,6 +52,13 @@ def _source_problems(model: VLLMModel, parts: tuple[Part, ...], settings: Settin
                 _problem("source", f"{field}: {source.uri} is a folder of the node, which is not allowed here.", remedy)
             )
     return found
+
+
+def _node_problems(model: VLLMModel, parts: tuple[Part, ...], settings: Settings) -> list[Problem]:
+    if settings.node_cache is not None or not uses_nodes(model.spec, parts[0].source):
+        return []
+    remedy = "Use cache.type PersistentVolumeClaim, or let the platform set nodeCache.path."
+    return [_problem("cache", "cache.type: the platform has set no folder of its nodes apart for weights.", remedy)]
 
 
 def _code_problems(model: VLLMModel, settings: Settings) -> list[Problem]:
@@ -111,6 +120,7 @@ def _media_problems(model: VLLMModel, settings: Settings) -> list[Problem]:
 _REASONS = {
     "source": ProblemReason.SOURCE_NOT_ALLOWED,
     "live": ProblemReason.LIVE_ADAPTERS_NOT_ALLOWED,
+    "cache": ProblemReason.CACHE_NOT_ALLOWED,
     "code": ProblemReason.TRUST_REMOTE_CODE_NOT_ALLOWED,
     "image": ProblemReason.IMAGE_NOT_ALLOWED,
     "env": ProblemReason.ENV_NOT_ALLOWED,

@@ -125,7 +125,7 @@ def _deployment(plan: Plan, weights: WeightsPlan, template: Template | None, ask
         selector=model_selector(metadata),
         pod_labels={**spec.pod.labels, **model_labels(metadata), **together, **adapter_labels(plan.adapter_claim)},
         pod_annotations={**spec.pod.annotations, WANTED_ANNOTATION: asked},
-        placement=place(spec, plan.profiles, *neighbours),
+        placement=place(spec, plan.profiles, *neighbours, node_label=weights.nodes.label if weights.nodes else None),
         supplemental_groups=tuple(profile.supplemental_groups) if profile else (),
         image_pull_secrets=tuple(secret.as_json() for secret in spec.pod.image_pull_secrets),
         resource_claims=resource_claims(spec),

@@ -27,6 +27,7 @@ class ProblemReason(StrEnum):
     IMAGE_UNKNOWN = "ImageUnknown"
     LIVE_ADAPTERS_NOT_ALLOWED = "LiveAdaptersNotAllowed"
     ACCELERATOR_UNKNOWN = "AcceleratorUnknown"
+    CACHE_NOT_ALLOWED = "CacheNotAllowed"
     CACHE_TOO_SMALL = "CacheTooSmall"
     INSPECTION_UNREADABLE = "InspectionUnreadable"
 
@@ -118,6 +119,52 @@ class AdapterPullPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class NodesPlan:
+    """Weights on the nodes' own disks. The claim's volume is a folder of whichever node the pod runs on."""
+
+    label: str  # on the nodes that have the weights whole; its value says of which life of the claim
+    placement: Placement  # of the servers, before that label is asked for
+    devices: Mapping[str, int]  # extended resources that a server asks its node for
+    at_a_time: int  # nodes
+    pull: JobPlan  # of no node yet
+
+
+@dataclass(frozen=True, slots=True)
+class VolumePlan:
+    """The volume of one life of a claim: a folder by the same name on each node."""
+
+    name: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    claim_namespace: str
+    claim_name: str
+    claim_uid: str
+    path: str
+    size: str
+    storage_class_name: str
+    access_modes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FolderJobPlan:
+    """A Job of the platform's that makes, or removes, a volume's folder on one node."""
+
+    name: str
+    namespace: str
+    action: str  # prepare | clear
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    owner: Json  # the volume
+    image: str
+    image_pull_policy: str | None
+    image_pull_secrets: tuple[Json, ...]
+    node: str
+    root: str
+    folder: str  # below the root
+    capability: str  # the one that this takes
+
+
+@dataclass(frozen=True, slots=True)
 class WeightsPlan:
     """Where the weights come to lie, and what brings them there. No claim, no pull: they are somewhere already."""
 
@@ -137,6 +184,7 @@ class WeightsPlan:
     mounts: tuple[Json, ...]
     streamed: bool  # the server reads the bucket itself
     adapter_commits: tuple[tuple[str, str], ...] = ()  # (name, commit) of those that are pulled with the model
+    nodes: NodesPlan | None = None  # the nodes' own disks; then `pull` is None, and each node has its own
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,13 @@ from typing import Any
 from vllm_operator.api import Spec, parse_source, quantity_bytes
 from vllm_operator.plan.answer import Answer, AnswerError, read_answer
 from vllm_operator.plan.jobs import pull_job
-from vllm_operator.plan.labels import CLAIM_LABEL, RETAIN_LABEL, SOURCE_ANNOTATION, shared_labels
+from vllm_operator.plan.labels import CLAIM_LABEL, RETAIN_LABEL, SOURCE_ANNOTATION, VOLUME_LABEL, shared_labels
 from vllm_operator.plan.mounts import Mounted, claim_mount, folder_mount, mounted
 from vllm_operator.plan.names import digest, hashed_name
-from vllm_operator.plan.parts import identity, streams
+from vllm_operator.plan.nodes import NODE_CLASS, NODE_MODE, nodes_plan
+from vllm_operator.plan.parts import identity, streams, uses_nodes
 from vllm_operator.plan.source import everyday_name
-from vllm_operator.plan.types import ClaimPlan, JobPlan, Part, Plan, Problem, ProblemReason, WeightsPlan
+from vllm_operator.plan.types import ClaimPlan, JobPlan, NodesPlan, Part, Plan, Problem, ProblemReason, WeightsPlan
 
 MIB = 1 << 20
 # File systems keep 5 % for themselves and need room for their own tables; the rest is for what is renamed at the end.
@@ -78,6 +79,7 @@ class _Home:
     pull: JobPlan | None = None
     pull_in_pod: JobPlan | None = None
     problems: tuple[Problem, ...] = ()
+    nodes: NodesPlan | None = None
 
 
 def _home(plan: Plan, pulled: Sequence[_Pulled], size: int) -> _Home:
@@ -94,7 +96,14 @@ def _home(plan: Plan, pulled: Sequence[_Pulled], size: int) -> _Home:
     claim_name, claim, problems = _claim(plan, pulled, key, size)
     job = pull_job(plan.model, plan.settings, name, parts, requests, claim_name, plan.profiles)
     shared = claim_mount(claim_name, at, bool(spec.cache.compile_cache))
+    if _on_nodes(plan) and plan.settings.node_cache is not None:
+        nodes = nodes_plan(plan, plan.settings.node_cache, claim_name, job)
+        return _Home(shared, claim_name, claim, problems=problems, nodes=nodes)
     return _Home(shared, claim_name, claim, job, None, problems)
+
+
+def _on_nodes(plan: Plan) -> bool:
+    return plan.source is not None and uses_nodes(plan.model.spec, plan.source)
 
 
 def _kept(plan: Plan, pulled: Sequence[_Pulled], size: int | None) -> WeightsPlan:
@@ -119,6 +128,7 @@ def _kept(plan: Plan, pulled: Sequence[_Pulled], size: int | None) -> WeightsPla
         mounts=tuple(mount for item in everything for mount in item.mounts),
         streamed=False,
         adapter_commits=tuple((item.part.role, item.commit) for item in pulled if item.part.is_adapter),
+        nodes=home.nodes,
     )
 
 
@@ -180,6 +190,8 @@ def _folder(part: Part, commit: str, tokenizer_commit: str | None) -> str:
 def _claim_key(plan: Plan, pulled: Sequence[_Pulled]) -> dict[str, Any]:
     """Models with an equal key share a claim. Only what users wrote counts: new settings must not move weights in use."""
     cache = plan.model.spec.cache
+    if _on_nodes(plan):
+        return {"folders": [item.folder for item in pulled], "type": "Node"}
     return {
         "folders": [item.folder for item in pulled],
         "claim": cache.claim_name,
@@ -195,20 +207,25 @@ def _claim(
     spec, settings = plan.model.spec, plan.settings
     if spec.cache.type == "ExistingClaim" and spec.cache.claim_name:
         return spec.cache.claim_name, None, ()
-    room = _room(size, bool(spec.cache.compile_cache))
+    room, on_nodes = _room(size, bool(spec.cache.compile_cache)), _on_nodes(plan)
     name = hashed_name("weights", everyday_name(pulled[0].part.source), key)
     claim = ClaimPlan(
         name=name,
         namespace=plan.model.metadata.namespace,
-        labels=shared_labels() | {CLAIM_LABEL: digest(name)} | ({RETAIN_LABEL: "true"} if spec.cache.retain else {}),
+        labels=shared_labels()
+        | {CLAIM_LABEL: digest(name)}
+        | ({RETAIN_LABEL: "true"} if spec.cache.retain else {})
+        | ({VOLUME_LABEL: "nodes"} if on_nodes else {}),
         annotations={
             **settings.child_annotations,
             SOURCE_ANNOTATION: " ".join(item.part.source.uri for item in pulled)[:1024],
         },
         size=spec.cache.size or f"{room}Mi",
         size_bytes=quantity_bytes(spec.cache.size) if spec.cache.size else room * MIB,
-        storage_class_name=spec.cache.storage_class_name or settings.defaults.storage_class_name,
-        access_modes=tuple(sorted(spec.cache.access_modes)) or (_MODE,),
+        storage_class_name=NODE_CLASS
+        if on_nodes
+        else spec.cache.storage_class_name or settings.defaults.storage_class_name,
+        access_modes=(NODE_MODE,) if on_nodes else tuple(sorted(spec.cache.access_modes)) or (_MODE,),
         retain=bool(spec.cache.retain),
     )
     return name, claim, _size_problems(spec, size, room)

@@ -142,6 +142,15 @@ class Policy(_Section):
     allowed_media_domains: list[str] = Field(default_factory=lambda: ["media.invalid"], min_length=1)
 
 
+class NodeCache(_Section):
+    """Where on each node weights may be kept (`cache.type: Node`), and who makes the folders there."""
+
+    path: Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_][A-Za-z0-9._-]*){2,}$", max_length=200)]
+    nodes_at_a_time: Annotated[int, Field(ge=1, le=1000)] = 8  # that one model's weights are pulled to
+    namespace: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")] | None = None
+    image_pull_secrets: list[str] = Field(default_factory=list)  # of that namespace
+
+
 class Defaults(_Section):
     """Values for what a model leaves open."""
 
@@ -187,6 +196,7 @@ class Settings(_Section):
     hub: Hub = Hub()
     sources: Sources = Sources()
     policy: Policy = Policy()
+    node_cache: NodeCache | None = None  # None: cache.type Node is not offered
     defaults: Defaults = Defaults()
     crash_policy: CrashPolicy = CrashPolicy()
     probes: Probes = Probes()

@@ -83,7 +83,12 @@ CACHE = (
     ),
     *(
         needs(field, _CLAIM, f"cache.{field}: belongs to type PersistentVolumeClaim")
-        for field in ("size", "storageClassName", "accessModes", "retain")
+        for field in ("size", "storageClassName", "accessModes")
+    ),
+    needs(
+        "retain",
+        "!has(self.type) || self.type in ['PersistentVolumeClaim', 'Node']",
+        "cache.retain: belongs to the types PersistentVolumeClaim and Node",
     ),
     wants(
         "compileCache",
