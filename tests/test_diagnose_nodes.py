@@ -181,3 +181,22 @@ async def test_a_server_whose_log_cannot_be_read_is_looked_for_at_its_node() -> 
         status = await look_again(op)
 
     assert status["lastFailure"]["reason"] == "NodeLost"
+
+
+async def test_a_pod_that_its_node_does_not_take_is_looked_for_there() -> None:
+    async with an_operator() as op:
+        pod = await served(op)
+        op.fake.put(SILENT)
+        placed = {
+            "conditions": [{"type": "PodScheduled", "status": "True"}],
+            "containerStatuses": [],
+            "phase": "Pending",
+        }
+        op.fake.edit(
+            "Pod",
+            pod["metadata"]["name"],
+            {"metadata": {"creationTimestamp": "2026-11-21T12:00:00Z"}, "status": placed},
+        )
+        status = await look_again(op)
+
+    assert status["lastFailure"]["reason"] == "NodeLost"

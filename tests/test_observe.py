@@ -15,6 +15,7 @@ from tests.wire.operator import Operator, an_operator
 from vllm_operator.api import VLLMModel
 from vllm_operator.decide.types import JobSeen, JobState, Seen
 from vllm_operator.observe import Look
+from vllm_operator.observe.explain import AGAIN_SECONDS
 from vllm_operator.plan import plan_model
 from vllm_operator.queue import Key
 from vllm_operator.settings import load
@@ -172,6 +173,26 @@ async def test_a_server_that_has_failed_and_does_not_end_hangs_after_half_a_minu
     assert [pod.hangs for pod in found] == [False, False, True]
     assert found[2].failure is not None
     assert found[2].failure.reason == "EngineDied"
+
+
+async def test_a_fatal_line_of_a_starting_server_is_in_status_within_half_a_minute_though_no_event_tells_of_it() -> (
+    None
+):
+    async with an_operator() as op:
+        op.controllers.holds.add("ready")
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        pod = next(pod for pod in op.fake.all("Pod") if pod["metadata"]["name"].startswith("m-"))
+        op.fake.logs[(pod["metadata"]["name"], False)] = HANGING
+        explainer = op.doormen.reconciler._observer._explainer
+        begun = explainer._clock()
+        explainer._clock = lambda: begun + AGAIN_SECONDS
+        next_look = await op.look()
+        failure = op.status()["lastFailure"]
+
+    assert failure["reason"] == "EngineDied"
+    assert next_look is not None
+    assert AGAIN_SECONDS + 2 * next_look < 30
 
 
 async def hang(op: Operator, log: str) -> str:

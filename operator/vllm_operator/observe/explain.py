@@ -13,6 +13,7 @@ from vllm_operator.diagnose import FOLDER_IS_GONE, Failure, Reason, fatal_while_
 from vllm_operator.observe.reading import age_seconds, condition_is_true, is_deleting, metadata_of
 
 PROVISIONING_SECONDS = 60.0  # clouds make a volume in some ten seconds
+TAKEN_SECONDS = 20.0  # a kubelet that is there takes a pod within a second or two
 HANG_SECONDS = 30.0  # a server that ends by itself does so within seconds of its fatal line
 MODIFIED = "the object has been modified"  # two writers met, and Kubernetes tries again at once: no news
 AGAIN_SECONDS = (
@@ -91,7 +92,10 @@ class Explainer:
                 previous = await self._log(pod, status, previous=True)
             is_fatal = "running" in state and bool(log) and fatal_while_starting(log or "") is not None
         kubelet_is_away = status is not None and log is None and previous is None
-        node = await self._node(pod) if kubelet_is_away or _calls_for_its_node(pod, statuses, events) else None
+        # A kubelet that takes a pod writes its containers' status at once.
+        is_not_taken = not statuses and age_seconds(pod, self._now()) > TAKEN_SECONDS
+        unreachable = kubelet_is_away or is_not_taken
+        node = await self._node(pod) if unreachable or _calls_for_its_node(pod, statuses, events) else None
         found = look_at_pod(pod, events, log, previous, self._now(), siblings=siblings, node=node)
         return found, is_fatal
 
