@@ -209,7 +209,9 @@ class Buildah:
         if not self.has(DEBIAN_IMAGE):
             with step(BOOTSTRAP), tempfile.TemporaryDirectory(dir=CACHE) as folder:
                 file = make_base(Path(folder))
-                self._run("bud", "--isolation", "chroot", "--force-rm", "--file", file, "--tag", DEBIAN_IMAGE, folder)
+                # buildah takes --force-rm only beside --layers or --no-cache.
+                once = ("bud", "--isolation", "chroot", "--no-cache", "--force-rm")
+                self._run(*once, "--file", file, "--tag", DEBIAN_IMAGE, folder)
         return DEBIAN_IMAGE
 
     def build(self, reference: str, context: Path, dockerfile: Path, arguments: Mapping[str, str]) -> None:
