@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from tests.e2e.world import GO_ON, Namespace, await_failure, await_that
+from tests.e2e.world import GO_ON, Namespace, await_failure, await_that, kubectl
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
@@ -105,3 +108,49 @@ def test_what_does_not_fit_is_said_with_numbers_before_a_gpu_or_a_volume_is_take
     assert namespace.status()["fit"]["remedies"]
     assert namespace.list("persistentvolumeclaims,deployments") == []
     assert namespace.condition("Stalled")["status"] == "True"
+
+
+@pytest.fixture
+def a_node_without_a_machine() -> Iterator[str]:
+    """A Node that takes pods and runs none: there is no kubelet behind it."""
+    name = "no-machine"
+    kubectl(
+        "apply",
+        "-f",
+        "-",
+        input=json.dumps(
+            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}}
+        ),
+    )
+    say_of(name, "True", "all is well")
+    yield name
+    kubectl("delete", "node", name)
+
+
+def say_of(node: str, ready: str, message: str) -> None:
+    """What the node's kubelet would post."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    room = {"cpu": "8", "memory": "32Gi", "pods": "10", "ephemeral-storage": "100Gi"}
+    condition = {
+        "type": "Ready",
+        "status": ready,
+        "reason": "KubeletSays",
+        "message": message,
+        "lastHeartbeatTime": now,
+        "lastTransitionTime": now,
+    }
+    status = {"capacity": room, "allocatable": room, "conditions": [condition]}
+    kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+
+
+def test_a_node_that_goes_silent_is_named_with_what_it_says(
+    namespace: Namespace, a_node_without_a_machine: str
+) -> None:
+    namespace.apply_fake(pod={"nodeSelector": {"kubernetes.io/hostname": a_node_without_a_machine}})
+    look = lambda: [pod["spec"].get("nodeName") for pod in namespace.list("pods")]  # noqa: E731
+    await_that(look, lambda names: a_node_without_a_machine in names, 60, "a pod on that node")
+
+    say_of(a_node_without_a_machine, "Unknown", "The cable was pulled.")
+
+    failure = await_failure(namespace, "NodeLost", 90)
+    assert f"{a_node_without_a_machine} does not answer" in failure["message"]
