@@ -80,7 +80,7 @@ def test_what_the_platform_allows_is_not_told(policy: Any, spec: Any) -> None:
         ({"cache": {"type": "Node"}}, "CacheNotAllowed", "nodeCache.path"),
         ({"model": "pvc://a/b", "cache": {"type": "Node"}}, "InvalidSpec", "cache.type Node"),
         ({"model": IMAGE, "cache": {"type": "None"}}, "InvalidSpec", "cache.type None"),
-        ({"cache": {"type": "ExistingClaim"}}, "InvalidSpec", "cache.claimName is missing"),
+        ({"cache": {"type": "ExistingClaim"}}, "InvalidSpec", "cache.type ExistingClaim does not go with model"),
         ({"cache": {"type": "None", "size": "1Gi"}}, "InvalidSpec", "cache.size has no effect"),
         ({"cache": {"type": "None", "retain": True}}, "InvalidSpec", "cache.retain has no effect"),
         ({"cache": {"type": "None", "storage_class_name": "a"}}, "InvalidSpec", "cache.storageClassName has no effect"),

@@ -10,6 +10,7 @@ import pytest
 from tests.builders import a_model
 from tests.golden.canned import COMMIT, answer_to, arrived, problems, settings, some_weights
 from vllm_operator.plan import JobPlan, plan_model, plan_weights
+from vllm_operator.plan.server import served_models
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -183,12 +184,25 @@ def test_a_tokenizer_from_elsewhere_lies_in_the_models_folder() -> None:
     assert weights.tokenizer_path == f"{weights.model_path}/tokenizer"
 
 
-def test_a_claim_of_the_user_is_filled_but_not_made() -> None:
-    weights = some_weights(cache={"type": "ExistingClaim", "claim_name": "mine"})
+def test_a_claim_of_the_user_is_never_written_also_where_adapters_are_pulled() -> None:
+    mine = {"type": "ExistingClaim", "claim_name": "mine"}
+    weights = some_weights(model="org/big", cache=mine, adapters=({"name": "sql", "source": "org/sql"},))
 
-    assert weights.claim is None
-    assert weights.claim_name == "mine"
-    assert weights.pull is not None and weights.pull.claim_name == "mine"
+    assert weights.model_path == "/models/claim/org/big"
+    assert weights.pull is not None and weights.claim is not None
+    assert weights.pull.claim_name == weights.claim.name != "mine"
+    assert {"name": "model", "mountPath": "/models/claim", "readOnly": True} in weights.mounts
+
+
+def test_what_lies_in_a_claim_of_the_user_is_served_under_its_own_name_and_nobody_is_asked() -> None:
+    mine = {"type": "ExistingClaim", "claim_name": "mine"}
+    plan = plan_model(a_model(model="hf://org/big", cache=mine), settings())
+    weights = plan_weights(plan, None)
+
+    assert plan.inspect is None and weights.pull is None and weights.claim is None
+    assert served_models(plan) == ("org/big",)
+    assert [reason for reason, _ in problems(model="org/big", revision="v1", cache=mine)] == ["InvalidSpec"]
+    assert [reason for reason, _ in problems(model="hf://org/big@v1", cache=mine)] == ["InvalidSpec"]
 
 
 def test_a_path_in_a_claim_is_a_path_behind_a_read_only_mount() -> None:

@@ -53,7 +53,8 @@ class Cache(Base):
     type: CacheType = Field(
         "PersistentVolumeClaim",
         description=(
-            "PersistentVolumeClaim: a volume of the operator's, shared by models with the same weights. ExistingClaim: yours. "
+            "PersistentVolumeClaim: a volume of the operator's, shared by models with the same weights. ExistingClaim: yours, "
+            "with repositories in folders of their names (org/name); it is read and never written. "
             "Image: the source is an image. None: each pod downloads for itself. Node: the disk of every node that may run the "
             "model, where the platform has set one apart; with file:// the folder of the node that model names."
         ),

@@ -8,6 +8,7 @@ from typing import Any
 from vllm_operator.api import Scheme, Spec
 from vllm_operator.api.source import Source, parse_source
 from vllm_operator.plan.draft import draft_of
+from vllm_operator.plan.source import HUBS
 from vllm_operator.plan.types import Part, Problem, ProblemReason
 
 MODEL, DRAFT = "model", "draft"
@@ -23,7 +24,7 @@ def parts_of(spec: Spec) -> tuple[Part, ...]:
 
     Raises ValueError for what is no source.
     """
-    model = parse_source(spec.model)
+    model = source_of(spec)
     parts = [Part(MODEL, model, spec.revision or model.revision, _request(spec, model, spec.revision))]
     draft = draft_of(spec)
     if draft is not None:
@@ -41,6 +42,17 @@ def adapter_parts(spec: Spec) -> tuple[Part, ...]:
         request = _base_request(spec, source, adapter.revision)
         parts.append(Part(adapter.name, source, revision, request, is_adapter=True))
     return tuple(parts)
+
+
+def source_of(spec: Spec) -> Source:
+    """Where the model's bytes are. A claim of the user's may hold what a hub has, in folders named as there.
+
+    Raises ValueError for what is no source.
+    """
+    source = parse_source(spec.model)
+    if spec.cache.type == "ExistingClaim" and spec.cache.claim_name and source.scheme in HUBS:
+        return Source(Scheme.PVC, spec.cache.claim_name, source.name, source.revision)
+    return source
 
 
 def _request(spec: Spec, source: Source, revision: str | None) -> Mapping[str, Any]:
@@ -86,7 +98,7 @@ _TYPES = {
     Scheme.OCI: ("Image", "PersistentVolumeClaim"),
     Scheme.FILE: ("Node", "PersistentVolumeClaim"),
 }
-_PULLED_TYPES = ("PersistentVolumeClaim", "ExistingClaim", "None", "Node")
+_PULLED_TYPES = ("PersistentVolumeClaim", "None", "Node")
 
 
 def place_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
@@ -110,8 +122,6 @@ def place_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
 def _claim_problems(spec: Spec, source: Source) -> list[Problem]:
     cache = spec.cache
     found = []
-    if cache.type == "ExistingClaim" and source.is_pulled and not cache.claim_name:
-        found.append(_invalid("cache.claimName is missing.", "Name the claim that cache.type ExistingClaim means."))
     if source.scheme is Scheme.PVC and cache.claim_name not in (None, source.name):
         found.append(
             _invalid(
@@ -138,12 +148,11 @@ def _claim_problems(spec: Spec, source: Source) -> list[Problem]:
 def _unused_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
     """Fields of the cache that would change nothing where the weights come to lie."""
     cache, pulled = spec.cache, any(part.source.is_pulled for part in parts) and spec.cache.type != "None"
-    ours = pulled and cache.type != "ExistingClaim"
-    sized = ours and not uses_nodes(spec, parts[0].source)
+    sized = pulled and not uses_nodes(spec, parts[0].source)
     useless = {
         "size": cache.size is not None and not sized,
         "storageClassName": cache.storage_class_name is not None and not sized,
-        "retain": cache.retain is not None and not ours,
+        "retain": cache.retain is not None and not pulled,
         "claimName": cache.claim_name is not None and cache.type != "ExistingClaim",
         "compileCache": cache.compile_cache is True and not pulled,
         "accessModes": bool(cache.access_modes) and not sized,
@@ -173,10 +182,8 @@ def _part_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
         found.append(
             _invalid("tokenizerRevision has no tokenizer that it belongs to.", "Set tokenizer, or leave it out.")
         )
-    if spec.revision and model.scheme not in (Scheme.HF, Scheme.MODELSCOPE):
-        found.append(
-            _invalid(f"revision means nothing to {model.uri}.", "Leave revision out; put it into the address.")
-        )
+    if (spec.revision or model.revision) and model.scheme not in HUBS:
+        found.append(_invalid(f"A revision means nothing to {model.uri}.", "Leave it out; put it into the address."))
     if streams(spec, model) and any(other.source.is_pulled for other in others):
         what = "adapters" if any(other.is_adapter for other in others) else "speculativeConfig.model"
         remedy = "Use another loadFormat or cache.type."
@@ -186,7 +193,7 @@ def _part_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
 
 def uses_claim(spec: Spec, source: Source) -> bool:
     """Whether the model's own weights are downloaded to a claim."""
-    return source.is_pulled and spec.cache.type in ("PersistentVolumeClaim", "ExistingClaim")
+    return source.is_pulled and spec.cache.type == "PersistentVolumeClaim"
 
 
 def uses_nodes(spec: Spec, source: Source) -> bool:

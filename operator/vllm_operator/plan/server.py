@@ -38,7 +38,7 @@ from vllm_operator.plan.resources import (
     weights_problems,
 )
 from vllm_operator.plan.rollout import strategy_of
-from vllm_operator.plan.source import everyday_name
+from vllm_operator.plan.source import everyday_name, parse_source
 from vllm_operator.plan.types import DeploymentPlan, Plan, ServerPlan, ServicePlan, WeightsPlan
 from vllm_operator.plan.wanted import wanted
 
@@ -77,7 +77,7 @@ def served_models(plan: Plan) -> tuple[str, ...]:
     """The names that clients may ask for: the user's, else the repository's."""
     if plan.model.spec.served_model_name:
         return plan.model.spec.served_model_name
-    return (everyday_name(plan.source),) if plan.source else (plan.model.metadata.name,)
+    return (everyday_name(parse_source(plan.model.spec.model)),) if plan.source else (plan.model.metadata.name,)
 
 
 def _url(plan: Plan) -> str:

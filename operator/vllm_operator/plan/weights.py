@@ -205,8 +205,6 @@ def _claim(
     plan: Plan, pulled: Sequence[_Pulled], key: Mapping[str, Any], size: int
 ) -> tuple[str, ClaimPlan | None, tuple[Problem, ...]]:
     spec, settings = plan.model.spec, plan.settings
-    if spec.cache.type == "ExistingClaim" and spec.cache.claim_name:
-        return spec.cache.claim_name, None, ()
     room, on_nodes = _room(size, bool(spec.cache.compile_cache)), _on_nodes(plan)
     name = hashed_name("weights", everyday_name(pulled[0].part.source), key)
     claim = ClaimPlan(

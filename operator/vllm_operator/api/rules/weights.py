@@ -29,6 +29,14 @@ SOURCES = (
         "(has(self.trustRemoteCode) && self.trustRemoteCode)",
         "codeRevision: needs trustRemoteCode: true, for there is no other code to take",
     ),
+    *(
+        needs(
+            field,
+            "!has(self.cache) || !has(self.cache.type) || self.cache.type != 'ExistingClaim'",
+            f"{field}: with cache.type ExistingClaim nothing is downloaded; the claim holds what it holds",
+        )
+        for field in ("revision", "download")
+    ),
     needs("download", f"!{_MOUNTED}", "download: nothing is downloaded from pvc://, oci:// and file:// sources"),
     needs(
         "credentialsSecretRef",
@@ -49,6 +57,10 @@ CACHE_AND_SOURCE = (
             (
                 "!self.model.startsWith('oci://') || self.cache.type == 'Image'",
                 "cache.type: an oci:// source is mounted as an image; use Image, or leave it out",
+            ),
+            (
+                f"self.cache.type != 'ExistingClaim' || {_HUB} || self.model.startsWith('pvc://')",
+                "cache.type: ExistingClaim is read and never written: model is a repository that lies in it by its name, org/name",
             ),
             (
                 "!self.model.startsWith('pvc://')",
@@ -92,8 +104,8 @@ CACHE = (
     ),
     wants(
         "compileCache",
-        "!has(self.type) || !(self.type in ['None', 'Image'])",
-        "cache.compileCache: needs a volume that can be written; use another type",
+        "!has(self.type) || !(self.type in ['None', 'Image', 'ExistingClaim'])",
+        "cache.compileCache: needs a volume that may be written; use another type",
     ),
     Rule(
         "!has(self.size) || !isQuantity(string(self.size)) || quantity(string(self.size)).isGreaterThan(quantity('0'))",
