@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -129,11 +131,22 @@ def test_a_claim_that_exists_is_read_and_never_written(namespace: Namespace) -> 
     request = json.loads(folder["value"])
     path = (request.get("pulls") or [request])[0]["destination"].removeprefix("/weights/")
 
-    namespace.apply_fake("second", model=f"pvc://{claim}/{path}")
+    volume = json.loads(kubectl("get", "pv", namespace.get("pvc", claim)["spec"]["volumeName"], "-o", "json"))
+    disk = Path((volume["spec"].get("local") or volume["spec"]["hostPath"])["path"])
+    shutil.copytree(disk / path, disk / TINY)  # as somebody would who fills a claim by hand
+    before = sorted((str(file), file.stat().st_mtime_ns) for file in disk.rglob("*"))
 
-    namespace.await_ready("second")
-    mounts = namespace.server_pods("second")[0]["spec"]["containers"][0]["volumeMounts"]
-    assert any(mount.get("readOnly") for mount in mounts if mount["mountPath"].startswith("/models"))
+    namespace.apply_fake("second", model=f"pvc://{claim}/{path}")
+    namespace.apply_fake("third", model=TINY, cache={"type": "ExistingClaim", "claimName": claim})
+
+    for name in ("second", "third"):
+        namespace.await_ready(name)
+        mounts = namespace.server_pods(name)[0]["spec"]["containers"][0]["volumeMounts"]
+        assert any(mount.get("readOnly") for mount in mounts if mount["mountPath"].startswith("/models"))
+    assert namespace.status("third")["servedModels"] == [TINY]
+    namespace.kubectl("delete", "vllmmodel", "second", "third", "--wait=true")
+    assert sorted((str(file), file.stat().st_mtime_ns) for file in disk.rglob("*")) == before
+    assert claims(namespace) == [claim]
 
 
 def test_progress_is_shown_while_a_slow_hub_sends(namespace: Namespace) -> None:
