@@ -11,6 +11,7 @@ from tests.builders import a_model
 from tests.decide_facts import (
     START,
     Truth,
+    passing,
     permanent,
     ready,
     said,
@@ -78,6 +79,18 @@ def test_a_download_that_failed_stays_so_with_its_reason():
     assert ready(status) == ("False", "DiskFull")
     assert said(status, "Stalled").reason == "DiskFull"
     assert cluster.live == {}
+    assert cluster.rests()
+
+
+def test_a_download_whose_tries_are_used_up_says_so_with_the_last_cause():
+    cluster = Cluster(truth=Truth(download=passing(Reason.HubRateLimited)))
+
+    status = cluster.settle().status
+
+    assert said(status, "WeightsReady").reason == "DownloadFailed"
+    assert "the last one because of HubRateLimited" in said(status, "WeightsReady").message
+    assert ready(status) == ("False", "HubRateLimited")
+    assert status.last_failure is not None and status.last_failure.reason == "HubRateLimited"
     assert cluster.rests()
 
 

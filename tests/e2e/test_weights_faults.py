@@ -110,7 +110,8 @@ def test_each_fault_of_a_pull_ends_in_its_own_words_and_stays_until_somebody_ask
 
 def failed_for_good(namespace: Namespace, name: str, reason: str, says: str) -> dict[str, Any]:
     """The failed Job, once the status says so: nothing is tried any more, and the sentence says what to do."""
-    told = namespace.await_condition("WeightsReady", "False", reason, name=name, seconds=120)
+    of_weights = "DownloadFailed" if reason in ("HubRateLimited", "HubUnreachable") else reason
+    told = namespace.await_condition("WeightsReady", "False", of_weights, name=name, seconds=120)
     stalled = await_that(
         lambda: namespace.condition("Stalled", name), lambda c: c.get("reason") == reason, 90, f"the end of {name}"
     )

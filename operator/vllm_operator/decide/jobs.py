@@ -83,7 +83,12 @@ def failed(here: Situation, held: Finding, job: JobPlan, seen: JobSeen, otherwis
         return again(held, job)
     reason = seen.failure.reason if seen.failure else otherwise
     message = f"{because(seen.failure) if seen.failure else unsaid} {_AGAIN}"
-    return replace(not_yet(held, Outcome.STUCK, reason, message), failure=seen.failure)
+    found = replace(not_yet(held, Outcome.STUCK, reason, message), failure=seen.failure)
+    if job.action != "pull" or seen.failure is None or not seen.failure.retry:
+        return found
+    # Any try might have succeeded, and all are used up: that is the end, and the cause of the last one explains it.
+    ended = f"All tries failed, the last one because of {reason}. {message}"
+    return replace(found, facts=(Fact(ConditionType.WEIGHTS_READY, "False", Reason.DownloadFailed, ended),))
 
 
 def retry_is_due(here: Situation, job: JobPlan, seen: JobSeen) -> bool:
