@@ -144,8 +144,8 @@ def test_columns() -> None:
     assert [column["name"] for column in columns if "priority" not in column] == [
         "Ready",
         "Reason",
-        "Percent",
         "Model",
+        "Percent",
         "Replicas",
         "URL",
         "Age",

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.world import GO_ON, Namespace, await_failure, await_that, kubectl
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
 
 def test_a_server_that_the_kernel_kills_for_its_memory_is_said(namespace: Namespace) -> None:
@@ -28,7 +28,7 @@ def test_a_server_that_the_kernel_kills_for_its_memory_is_said(namespace: Namesp
 def test_a_permanent_crash_is_stopped_and_frees_the_gpu_until_the_spec_changes(namespace: Namespace) -> None:
     namespace.apply_real(annotations=GO_ON, maxModelLen=100000)
     namespace.await_condition("Stalled", "True", "MaxModelLenTooLong", seconds=240)
-    await_that(lambda: namespace.get("deployment", "m")["spec"]["replicas"], lambda n: n == 0, 60, "no replicas")
+    await_that(lambda: namespace.get("deployment", "m")["spec"]["replicas"], lambda n: n == 0, 240, "no replicas")
     await_that(lambda: len(namespace.server_pods()), lambda n: n == 0, 90, "no pod")
 
     namespace.patch("m", maxModelLen=512)

@@ -18,8 +18,8 @@ from vllm_operator.crd.structural import Schema, structural
 _COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', 0),
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 0),
-    ("Percent", "integer", ".status.weights.percent", 0),  # of the download: `kubectl get -w` follows it
     ("Model", "string", ".spec.model", 0),
+    ("Percent", "integer", ".status.weights.percent", 0),  # of the download: `kubectl get -w` follows it
     ("Replicas", "integer", ".status.readyReplicas", 0),
     ("URL", "string", ".status.url", 0),
     ("Age", "date", ".metadata.creationTimestamp", 0),
