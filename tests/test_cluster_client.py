@@ -194,6 +194,17 @@ async def test_a_namespace_on_its_way_out_is_gone_and_not_a_quota() -> None:
             await writer_of(cluster).create(a_job())
 
 
+async def test_a_kind_that_the_admission_does_not_know_yet_is_not_now_and_no_verdict() -> None:
+    message = (
+        'services "m" is forbidden: cannot set blockOwnerDeletion in this case because cannot find RESTMapping for '
+        "APIVersion vllm-operator.dev/v1alpha1 Kind VLLMModel: no matches for kind"
+    )
+    async with a_cluster() as (fake, cluster):
+        fake.faults.append(lambda request: web.json_response({"kind": "Status", "message": message}, status=403))
+        with pytest.raises(Busy, match="RESTMapping"):
+            await writer_of(cluster).create(a_job())
+
+
 async def test_references_to_foreign_kinds_are_not_deleted_or_released() -> None:
     async with a_cluster() as (fake, cluster):
         with pytest.raises(OutOfBounds):

@@ -55,6 +55,9 @@ class OutOfBounds(ValueError):
     """A write to another namespace, to a kind that is not the operator's, or for another owner."""
 
 
+# Of OwnerReferencesPermissionEnforcement, for 10 to 15 s after a CRD was installed (seen with Kubernetes 1.36).
+_NOT_YET_KNOWN = "cannot find RESTMapping for APIVersion"
+
 _BY_STATUS: Mapping[int, type[ApiError]] = {
     401: Forbidden, 403: Forbidden, 404: Gone, 409: Conflict, 410: Gone, 408: Busy, 429: Busy,
 }  # fmt: skip
@@ -77,12 +80,14 @@ def _parsed(body: bytes) -> Mapping[str, Any]:
 
 
 def _of_causes(status: int, said: Mapping[str, Any]) -> type[ApiError] | None:
-    """The two refusals that mean something else than their status says."""
+    """The refusals that mean something else than their status says."""
     causes = (said.get("details") or {}).get("causes") or []
     if status == 422 and any(cause.get("field") == "metadata.uid" for cause in causes):
         return Conflict  # the patch named the uid it is meant for, and met a successor: "the field is immutable"
     if status == 403 and any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return Gone
+    if status == 403 and _NOT_YET_KNOWN in str(said.get("message")):
+        return Busy  # the API server has just been given our CRD, and its admission does not know the kind yet
     return None
 
 
