@@ -49,13 +49,7 @@ async def test_a_model_that_is_gone_is_not_counted() -> None:
 
 async def test_a_download_is_told_in_bytes_percent_speed_and_time_left_until_its_model_goes() -> None:
     async with an_operator() as op:
-        op.controllers.holds.add("pull")
-        op.fake.put(a_vllmmodel())
-        for _ in range(4):
-            await op.look()
-        pull = op.fake.all("Job")[1]["metadata"]["name"]
-        said = {"version": 1, "bytesDone": 420_000, "bytesTotal": 1_000_000, "bytesPerSecond": 100_000.0}
-        op.fake.pod_servers[f"{pull}-pod"] = lambda method, path, body: (200, said)
+        pull = await op.begin_download()
         await op.look()
         async with served(op.metrics, "127.0.0.1", 0) as port:
             during = await scraped(port)

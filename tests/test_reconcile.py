@@ -87,13 +87,7 @@ async def test_a_model_that_moves_to_another_revision_leaves_the_old_volume_to_i
 
 async def test_progress_of_the_download_is_told() -> None:
     async with an_operator() as op:
-        op.controllers.holds.add("pull")
-        op.fake.put(a_vllmmodel())
-        for _ in range(4):
-            await op.look()
-        pull = op.fake.all("Job")[1]["metadata"]["name"]
-        said = {"version": 1, "bytesDone": 420_000, "bytesTotal": 1_000_000, "bytesPerSecond": 100_000.0}
-        op.fake.pod_servers[f"{pull}-pod"] = lambda method, path, body: (200, said)
+        pull = await op.begin_download()
         again = await op.look()
 
         assert op.condition("Ready") == ("False", "Downloading")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from tests.hub.sending import asked_span
+from tests.stores.local import LocalServer
 
 
 class Answer(Exception):
@@ -20,7 +20,7 @@ class Answer(Exception):
         self.body = body
 
 
-class FolderServer:
+class FolderServer(LocalServer):
     """A running fake over `root`; `fail_next` statuses are answered before anything else, one a request.
 
     `host` is the address that it listens at: this machine's own, or one that pods reach.
@@ -33,19 +33,8 @@ class FolderServer:
         self.token = token
         self.fail_next: list[int] = []
         self.asked: list[str] = []
-        bound = type("Bound", (self.handler,), {"fake": self})
-        self._server = ThreadingHTTPServer((host, 0), bound)
-        self._server.daemon_threads = True
-        self.url = f"http://{host}:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(self.handler, host, fake=self)
+        self.url = f"http://{self.address}"
 
 
 class FolderHandler(BaseHTTPRequestHandler):

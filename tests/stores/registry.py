@@ -7,10 +7,10 @@ import hashlib
 import io
 import json
 import tarfile
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Self
+
+from tests.stores.local import LocalServer
 
 USER, PASSWORD = "puller", "pull-secret-1"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -18,24 +18,13 @@ _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 
 
-class Registry:
+class Registry(LocalServer):
     """A running registry. `host` is what stands before the repository in an image's name."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, tuple[str, bytes]] = {}  # by digest: media type and content
-        bound = type("Bound", (_Handler,), {"registry": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), bound)
-        self._server.daemon_threads = True
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_Handler, registry=self)
+        self.host = self.address
 
     def add(self, folder: Path) -> str:
         """Takes a folder in as an image, its files at the image's root; returns the manifest's digest."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.wire.apiserver import KINDS, Kubernetes
 from tests.wire.controllers import Controllers
-from tests.wire.fixtures import a_cluster
+from tests.wire.fixtures import a_cluster, a_vllmmodel
 from tests.wire.objects import Change
 from vllm_operator.cluster import Cluster
 from vllm_operator.handlers import CHILDREN, Doormen
@@ -63,6 +63,17 @@ class Operator:
             if self.writes() == before:
                 return
         raise AssertionError(f"{name} is not at rest after {looks} looks: {self.fake.audit[-10:]}")
+
+    async def begin_download(self) -> str:
+        """A model `m` whose pull has 420 kB of a megabyte, at 100 kB/s, and stays there; the pull's name."""
+        self.controllers.holds.add("pull")
+        self.fake.put(a_vllmmodel())
+        for _ in range(4):
+            await self.look()
+        pull = self.fake.all("Job")[1]["metadata"]["name"]
+        said = {"version": 1, "bytesDone": 420_000, "bytesTotal": 1_000_000, "bytesPerSecond": 100_000.0}
+        self.fake.pod_servers[f"{pull}-pod"] = lambda method, path, body: (200, said)
+        return str(pull)
 
     def writes(self) -> int:
         """Requests so far that changed something, Events aside."""
