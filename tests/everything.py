@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from tests.demo.shell import ROOT, python, say
 
 LOG = ROOT / ".cluster-install.log"
-COUNTS = re.compile(r"(\d+) (passed|failed|errors?)")
+COUNTS = re.compile(r"(\d+) (passed|failed|errors?|rerun)")
 PURE = "not cluster and not vllm and not weights"
 STATIC = (
     ("ruff check", ("ruff", "check", ".")),
@@ -33,6 +34,7 @@ class Sum:
 
     passed: int = 0
     failed: int = 0
+    rerun: int = 0
     bad: list[str] = field(default_factory=list)
 
     def add(self, name: str, code: int, output: str) -> None:
@@ -42,12 +44,20 @@ class Sum:
         for number, what in COUNTS.findall(closing[-1]) if closing else []:
             if what == "passed":
                 self.passed += int(number)
+            elif what == "rerun":
+                self.rerun += int(number)
             else:
                 failed += int(number)
         if code != 0:
             self.bad.append(name)
             failed = max(failed, 1)
         self.failed += failed
+
+    def closing(self, seconds: float) -> str:
+        """One line for all phases, in the words of pytest's own closing line."""
+        counts = ((self.failed, "failed"), (self.passed, "passed"), (self.rerun, "rerun"))
+        said = [f"{count} {what}" for count, what in counts if count or what == "passed"]
+        return f"{', '.join(said)} in {seconds:.2f}s ({timedelta(seconds=int(seconds))})"
 
 
 def phase(total: Sum, name: str, *words: str, minutes: float) -> None:
@@ -113,7 +123,7 @@ def everything(total: Sum) -> None:
         os.environ["VLLM_PYTHON"] = _output(*python("tests.cluster", "vllm-python"))
         off_node = ("-n2", "--dist=loadfile", "-m", "(weights or vllm) and not cluster")
         phase(total, "weights program and vLLM's own parser", *pytest(*off_node), minutes=20)
-        again = ("--reruns=1", "--reruns-delay=5")
+        again = ("--reruns=1", "--reruns-delay=5", "-raR")
         phase(
             total, "on the node", *pytest("-n4", "--dist=loadfile", *again, "-m", "cluster and not alone"), minutes=30
         )
@@ -151,8 +161,7 @@ def main(words: list[str]) -> int:
     (check if words == ["check"] else everything)(total)
     if total.bad:
         say(f"failed: {', '.join(total.bad)}")
-    say(f"all of it took {time.monotonic() - begun:.0f} s")
-    say(f"{total.passed} passed, {total.failed} failed")
+    say(total.closing(time.monotonic() - begun))
     return 1 if total.failed or total.bad else 0
 
 
