@@ -116,6 +116,19 @@ def on_a_cpu(limit: str | None = None, request: str | None = None, cache: str | 
     return answer_to(question, CONFIG, WeightsSummary(988_097_824, {"BF16": 494_032_768}))
 
 
+@pytest.mark.parametrize("word", ["--allow-deprecated-quantization", "--allow_deprecated_quantization"])
+def test_a_deprecated_method_that_extra_args_allow_is_not_refused(word: str):
+    wish = {"quantization": "fbgemm_fp8", "accelerator": "nvidia-h100-80gb"}
+    config = CONFIG | {"quantization_config": {"quant_method": "fbgemm_fp8"}}
+
+    def verdict(**spec: Any) -> Verdict:
+        profile = SETTINGS.accelerators["nvidia-h100-80gb"]
+        return answer_to(question_of(a_spec(**wish, **spec), SETTINGS, "nvidia-h100-80gb", profile), config, None)
+
+    assert verdict().reason == "QuantizationUnknown"
+    assert verdict(extra_args=(word,)).fits is True
+
+
 def test_a_cpu_has_the_memory_that_its_pod_may_use():
     assert on_a_cpu(limit="16Gi").fits is True
     assert on_a_cpu(request="16Gi").fits is True

@@ -1,10 +1,12 @@
 """The built-in accelerators, and quantization methods × hardware."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from tests.fit_ground_truth import models, rows
+from vllm_operator.api.engine import Quantization
+from vllm_operator.api.rules.arguments import IN_BFLOAT16_ONLY, IN_FLOAT32
 from vllm_operator.fit import Arguments, Problem, Verdict, accelerators, judge
 from vllm_operator.fit.quantization import Scheme, canonical, methods, resolve
 
@@ -79,8 +81,14 @@ def test_slices_serve_alone() -> None:
         ("fp8", "nvidia-t4", True),
         ("fp8", "nvidia-v100-32gb", False),
         ("fp8", "nvidia-l4", True),
-        ("mxfp8", "nvidia-t4", False),
+        ("mxfp8", "nvidia-t4", True),
+        ("mxfp4", "nvidia-l4", True),
+        ("mxfp8", "nvidia-v100-32gb", False),
+        ("nvfp4_per_token", "nvidia-h100-80gb", False),
+        ("nvfp4_per_token", "nvidia-b200", True),
         ("nvfp4_per_token", "amd-mi300x", False),
+        ("int8_per_channel_weight_only", "amd-mi300x", False),
+        ("fp8_per_channel", "cpu", True),
         ("experts_int8", "nvidia-a100-80gb", True),
     ],
 )
@@ -99,6 +107,8 @@ def test_online_methods_need_their_capability(method: str, accelerator: str, wor
         ({"quant_method": "awq", "bits": 4}, "nvidia-t4", None),
         ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "nvidia-v100-32gb", None),
         ({"quant_method": "mxfp4"}, "nvidia-t4", "QuantizationUnsupportedByGPU"),
+        ({"quant_method": "mxfp8"}, "nvidia-t4", "QuantizationUnsupportedByGPU"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "amd-mi300x", None),
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "nvidia-h200", "QuantizationUnknown"),
         ({"quant_method": "gguf"}, "nvidia-h200", "QuantizationUnknown"),
         ({"quant_method": "nonsense"}, "nvidia-h200", "QuantizationUnknown"),
@@ -163,7 +173,31 @@ def test_bytes_per_weight_come_from_the_checkpoints_own_words(
 
 def test_every_method_names_known_vendors() -> None:
     for method in methods().values():
-        assert set(method.vendors) <= {"nvidia", "amd", "intel", "cpu"}
+        assert set(method.vendors) <= {"nvidia", "amd", "intel"}
+
+
+def test_a_method_for_experts_leaves_a_dense_model_as_large_as_it_is() -> None:
+    plain, for_experts = verdict_on("nvidia-l4"), verdict_on("nvidia-l4", quantization="int8_per_channel_weight_only")
+
+    assert for_experts.weights_bytes == plain.weights_bytes
+
+
+def test_a_deprecated_method_is_refused_until_it_is_allowed() -> None:
+    stored = {"quantization_config": {"quant_method": "fbgemm_fp8"}}
+
+    refused = verdict_on("nvidia-h100-80gb", stored)
+
+    assert (refused.reason, "--allow-deprecated-quantization" in refused.message) == ("QuantizationUnknown", True)
+    assert verdict_on("nvidia-h100-80gb", stored, allow_deprecated_quantization=True).fits is True
+
+
+def test_the_rules_at_the_api_server_refuse_no_dtype_that_the_table_allows() -> None:
+    for name in get_args(Quantization):
+        entry = methods()[canonical(name)]
+        online = entry.online and canonical(name) == name
+        allowed = {*entry.asks(online=False).dtypes, *(entry.asks(online=True).dtypes if online else ())}
+        assert ("float32" in allowed) is (name in IN_FLOAT32), name
+        assert ("float16" not in allowed) is (name in IN_BFLOAT16_ONLY), name
 
 
 def test_bfloat16_asked_of_a_turing_card_is_refused_with_float16_as_the_remedy() -> None:

@@ -111,6 +111,15 @@ ELSEWHERE: Mapping[str, OldField] = {
 # Every field that is kept only to be answered.
 OLD_FIELDS: Mapping[str, OldField] = {**OLD_ARGUMENTS, **ELSEWHERE}
 
+# What clients may send and vLLM reads from no defaults, or reads under another name: below overrideGenerationConfig.
+_PER_REQUEST = "vLLM takes no default for it; clients send it with each request"
+OLD_OVERRIDES: Mapping[str, OldField] = {
+    "maxTokens": OldField("integer", "write maxNewTokens"),
+    "minTokens": OldField("integer", _PER_REQUEST),
+    "stop": OldField("array", _PER_REQUEST),
+    "stopTokenIds": OldField("array", _PER_REQUEST),
+}
+
 _PLUGIN = "it left vLLM for a plugin that the stock image does not hold"
 
 # Values of enumerated fields that are answered, not merely refused. By JSON name of the field.

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
 from vllm_operator.api import EPOCH, GROUP, KIND, PLURAL, VERSION, Spec, Status
-from vllm_operator.api.old_names import OLD_FIELDS, OLD_VALUES, OldField
+from vllm_operator.api.old_names import OLD_FIELDS, OLD_OVERRIDES, OLD_VALUES, OldField
 from vllm_operator.api.rules import RULES
 from vllm_operator.crd.extra_args import extra_arg_rules, extra_args_rules
 from vllm_operator.crd.structural import Schema, structural
@@ -98,7 +99,7 @@ def schema() -> Schema:
     spec = structural(Spec)
     spec["description"] = "What is served, and how: vLLM's arguments under vLLM's names, Kubernetes' concerns nested."
     _keep_old_names(spec)
-    _open_speculative(spec)
+    _open(spec)
     status = structural(Status) | {"default": _UNSEEN}
     whole = {
         "type": "object",
@@ -124,6 +125,8 @@ def _keep_old_names(spec: Schema) -> None:
     """Old fields stay in the schema with their type: one that is unknown would be pruned, and nobody would be told."""
     for name, old in OLD_FIELDS.items():
         spec["properties"][name] = _old(old)
+    for name, old in OLD_OVERRIDES.items():
+        spec["properties"]["overrideGenerationConfig"]["properties"][name] = _old(old)
     for name, values in OLD_VALUES.items():
         if "enum" in spec["properties"][name]:
             spec["properties"][name]["enum"] += list(values)
@@ -140,13 +143,24 @@ def _old(old: OldField) -> Schema:
     return found
 
 
-def _open_speculative(spec: Schema) -> None:
-    """The three keys of speculativeConfig that rules look at; the others pass as they are."""
-    spec["properties"]["speculativeConfig"]["properties"] = {
+# The keys of vLLM's own objects that rules look at; the others pass as they are.
+_OPENED: Mapping[str, Mapping[str, Schema]] = {
+    "speculativeConfig": {
         "method": {"type": "string", "maxLength": 64},
         "model": {"type": "string", "maxLength": 512},
         "num_speculative_tokens": {"type": "integer", "minimum": 1, "maximum": 1024},
-    }
+    },
+    "structuredOutputsConfig": {"reasoning_parser_plugin": {"type": "string", "maxLength": 512}},
+    "compilationConfig": {
+        "backend": {"type": "string", "maxLength": 512},
+        "inductor_passes": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+    },
+}
+
+
+def _open(spec: Schema) -> None:
+    for name, keys in _OPENED.items():
+        spec["properties"][name]["properties"] = dict(keys)
 
 
 def _at(whole: Schema, place: str) -> Schema:

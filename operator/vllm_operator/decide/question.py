@@ -11,11 +11,12 @@ from vllm_operator.api import Spec, quantity_bytes
 from vllm_operator.decide.types import NodesSeen
 from vllm_operator.fit import Accelerator, Arguments, Verdict, WeightsSummary, accelerators, judge
 from vllm_operator.plan.accelerator import image_of
-from vllm_operator.plan.flags import tagged_release
+from vllm_operator.plan.flags import may_mean, tagged_release
 from vllm_operator.settings import Profile, Settings
 
 GIB: Final = 1 << 30
 _CPU_CACHE: Final = "VLLM_CPU_KVCACHE_SPACE"  # whole GiB; stronger than --kv-cache-memory-bytes
+_DEPRECATED: Final = "--allow-deprecated-quantization"
 _PROCESSES: Final = 2  # GiB: the server's three processes took 1.5 GiB beside weights and cache
 # The first release known to take an estimate of its CUDA graphs off the budget with every model runner; 0.26 does not.
 _ESTIMATES_SINCE: Final = (0, 32)
@@ -137,6 +138,7 @@ def arguments_of(spec: Spec, image: str) -> Arguments:
         kv_cache_dtype=spec.kv_cache_dtype,
         dtype=spec.dtype,
         quantization=spec.quantization,
+        allow_deprecated_quantization=any(may_mean(arg, _DEPRECATED) for arg in spec.extra_args),
         max_num_seqs=spec.max_num_seqs,
         max_num_batched_tokens=spec.max_num_batched_tokens,
         enforce_eager=bool(spec.enforce_eager),

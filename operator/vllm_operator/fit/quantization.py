@@ -12,6 +12,14 @@ from vllm_operator.fit.fields import Fields
 from vllm_operator.fit.values import Accelerator, Arguments, Problem
 
 
+class Making(BaseModel):
+    """What a method asks for while it is made from a 16-bit checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    least: int
+    dtypes: tuple[str, ...]
+
+
 class Method(BaseModel):
     """One method of quantization.yaml."""
 
@@ -23,8 +31,14 @@ class Method(BaseModel):
     over: tuple[str, ...] = ()
     online: bool = False
     bytes: float | None = None
+    experts: bool = False
+    making: Making | None = None
     deprecated: bool = False
     absent: str | None = None
+
+    def asks(self, online: bool) -> Making:
+        """The least capability and the dtypes: for a checkpoint, or for making it while the weights load."""
+        return self.making if online and self.making else Making(least=self.least, dtypes=self.dtypes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +103,15 @@ def resolve(config: Mapping[str, object], arguments: Arguments, accelerator: Acc
     asked = canonical(arguments.quantization or "")
     if asked in ("", "none", "auto"):
         asked = stored
-    refused = _contradiction(stored, asked) or _unknown(asked) or _unsupported(asked, accelerator, config)
+    refused = _contradiction(stored, asked) or _unknown(asked, arguments)
+    refused = refused or _unsupported(asked, accelerator, config, online=not stored)
     if refused is not None:
         return refused
     if not asked:
         return Scheme()
     if not stored:
-        return Scheme(asked, methods()[asked].bytes, online=True, quantized=True)
+        entry = methods()[asked]
+        return Scheme(asked, entry.bytes, experts_only=entry.experts, online=True, quantized=True)
     return _stored_scheme(stored, asked, Fields(config))
 
 
@@ -110,28 +126,30 @@ def _contradiction(stored: str, asked: str) -> Problem | None:
     return None
 
 
-def _unknown(asked: str) -> Problem | None:
+def _unknown(asked: str, arguments: Arguments) -> Problem | None:
     entry = methods().get(asked)
-    if not asked or (entry is not None and entry.absent is None and not entry.deprecated):
+    wanted = entry is not None and (not entry.deprecated or arguments.allow_deprecated_quantization)
+    if not asked or (entry is not None and entry.absent is None and wanted):
         return None
     if entry is None:
         message = f"quantization {asked} is not a method of vLLM"
     elif entry.deprecated:
-        message = f"quantization {asked} is deprecated and refused without allow-deprecated-quantization"
+        message = f"quantization {asked} is deprecated; extraArgs: [--allow-deprecated-quantization] lets vLLM take it"
+        return Problem("QuantizationUnknown", message)
     else:
         message = f"quantization {asked} is not in the stock vLLM image any more: it takes {entry.absent}"
     return Problem("QuantizationUnknown", message, ({"quantization": None},))
 
 
-def _unsupported(asked: str, accelerator: Accelerator, config: Mapping[str, object]) -> Problem | None:
+def _unsupported(asked: str, accelerator: Accelerator, config: Mapping[str, object], *, online: bool) -> Problem | None:
     entry = methods().get(asked)
-    if not asked or entry is None or accelerator.vendor in ("gaudi", "tpu"):
+    if not asked or entry is None or accelerator.vendor in ("cpu", "gaudi", "tpu"):
         return None
     if accelerator.vendor not in entry.vendors:
         message = f"quantization {asked} is not supported on {accelerator.vendor} by vLLM"
         return Problem("QuantizationUnsupportedByGPU", message, ({"quantization": None},))
     have = accelerator.capability
-    least = _scheme_least(Fields(config)) if asked == "compressed-tensors" else entry.least
+    least = _scheme_least(Fields(config)) if asked == "compressed-tensors" else entry.asks(online).least
     if have is None or have >= least:
         return None
     message = (

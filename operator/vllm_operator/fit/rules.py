@@ -47,11 +47,10 @@ def dtype_problem(shape: ModelShape, arguments: Arguments, accelerator: Accelera
         message = f"dtype {served} is not supported {where}"
         return Problem("DtypeUnsupportedByGPU", message, ({"dtype": _usable(shape, accelerator)[0]}, {"dtype": "auto"}))
     entry = methods().get(scheme.method)
-    if scheme.quantized and entry is not None and served not in entry.dtypes:
-        message = (
-            f"quantization {scheme.method} runs in {' or '.join(entry.dtypes)}, and the model would run in {served}"
-        )
-        return Problem("DtypeUnsupportedByGPU", message, tuple({"dtype": name} for name in reversed(entry.dtypes)))
+    dtypes = entry.asks(scheme.online).dtypes if scheme.quantized and entry is not None else (served,)
+    if served not in dtypes:
+        message = f"quantization {scheme.method} runs in {' or '.join(dtypes)}, and the model would run in {served}"
+        return Problem("DtypeUnsupportedByGPU", message, tuple({"dtype": name} for name in reversed(dtypes)))
     return None
 
 

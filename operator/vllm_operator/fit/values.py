@@ -61,6 +61,7 @@ class Arguments:
     kv_cache_dtype: str | None = None
     dtype: str | None = None
     quantization: str | None = None
+    allow_deprecated_quantization: bool = False
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
     enforce_eager: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vllm_operator.api.old_names import OLD_FIELDS, OLD_VALUES
+from vllm_operator.api.old_names import OLD_FIELDS, OLD_OVERRIDES, OLD_VALUES
 from vllm_operator.api.rules import arguments, environment, kubernetes, weights
 from vllm_operator.api.rules.rule import Rule
 
@@ -59,6 +59,10 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "spec.download.include[]": (weights.GLOB,),
     "spec.download.exclude[]": (weights.GLOB,),
     "spec.env[]": environment.ENV,
+    "spec.overrideGenerationConfig": tuple(
+        Rule(f"!has(self.{name})", f"overrideGenerationConfig.{name}: {old.answer}", name)
+        for name, old in OLD_OVERRIDES.items()
+    ),
     "spec.pod": kubernetes.POD,
     "spec.pod.tolerations[]": kubernetes.TOLERATION,
     "spec.resources": kubernetes.RESOURCES,

@@ -11,23 +11,26 @@ _WORLD = " * ".join(
     f"(has(self.{field}) ? self.{field} : 1)"
     for field in ("tensorParallelSize", "pipelineParallelSize", "dataParallelSize")
 )
-
+# What a checkpoint's own method, or the GPU, forbids beside it is known only when the model was inspected: the fit says it.
+IN_FLOAT32 = ("compressed-tensors", "torchao")
+IN_BFLOAT16_ONLY = ("gpt_oss_mxfp4", "modelopt_mxfp8", "fp_quant")
 
 ENGINE = (
     Rule(
-        "!has(self.quantization) || !has(self.dtype) || !(self.dtype in ['float', 'float32'])",
-        "dtype: quantized weights are computed in float16 or bfloat16; leave dtype unset",
+        "!has(self.quantization) || !has(self.dtype) || !(self.dtype in ['float', 'float32']) || "
+        f"self.quantization in {list(IN_FLOAT32)}",
+        "dtype: weights of this quantization are computed in float16 or bfloat16; leave dtype unset",
         "dtype",
     ),
     Rule(
-        "!has(self.quantization) || !(self.quantization in ['mxfp4', 'gpt_oss_mxfp4']) || !has(self.dtype) || "
+        f"!has(self.quantization) || !(self.quantization in {list(IN_BFLOAT16_ONLY)}) || !has(self.dtype) || "
         "self.dtype in ['auto', 'bfloat16']",
-        "dtype: mxfp4 weights are computed in bfloat16; leave dtype unset",
+        "dtype: weights of this quantization are computed in bfloat16; leave dtype unset",
         "dtype",
     ),
     Rule(
         "!has(self.quantization) || !(self.quantization in ['fbgemm_fp8', 'fp_quant']) || has(self.extraArgs) && "
-        "self.extraArgs.exists(a, a == '--allow-deprecated-quantization')",
+        "self.extraArgs.exists(a, a.replace('_', '-') == '--allow-deprecated-quantization')",
         "quantization: deprecated in vLLM; use fp8, or add --allow-deprecated-quantization to extraArgs",
         "quantization",
     ),
@@ -52,6 +55,23 @@ ENGINE = (
         "!has(self.speculativeConfig.method) || !(self.speculativeConfig.method in ['ngram', 'draft_model']) || "
         "has(self.speculativeConfig.num_speculative_tokens)",
         "speculativeConfig: this method needs num_speculative_tokens",
+    ),
+    needs(
+        "structuredOutputsConfig",
+        "!has(self.structuredOutputsConfig.reasoning_parser_plugin)",
+        "structuredOutputsConfig: reasoning_parser_plugin would run code that the image does not vouch for",
+    ),
+    needs(
+        "compilationConfig",
+        "!has(self.compilationConfig.inductor_passes) && "
+        "(!has(self.compilationConfig.backend) || !self.compilationConfig.backend.contains('.'))",
+        "compilationConfig: a backend or pass by its Python name would run code that the image does not vouch for",
+    ),
+    needs(
+        "kvCacheMemory",
+        "!isQuantity(string(self.kvCacheMemory)) || quantity(string(self.kvCacheMemory)).compareTo(quantity('1Mi')) >= 0 "
+        "&& quantity(string(self.kvCacheMemory)).compareTo(quantity('16Ti')) <= 0",
+        "kvCacheMemory: from 1Mi to 16Ti on each device; a number alone is bytes, so write the unit: 20Gi",
     ),
     Rule(
         "!has(self.maxNumBatchedTokens) || !has(self.maxModelLen) || !has(self.enableChunkedPrefill) || "
@@ -161,6 +181,11 @@ SERVER = (
     Rule(
         "!has(self.limitMMPerPrompt) || self.limitMMPerPrompt.all(k, k.matches('^[a-z_]{1,32}$'))",
         "limitMMPerPrompt: keys are modalities: image, video, audio",
+        "limitMMPerPrompt",
+    ),
+    Rule(
+        "!has(self.limitMMPerPrompt) || self.limitMMPerPrompt.all(k, !(k in ['images', 'videos', 'audios', 'picture']))",
+        "limitMMPerPrompt: vLLM's names are image, video and audio; it ignores others",
         "limitMMPerPrompt",
     ),
     Rule(

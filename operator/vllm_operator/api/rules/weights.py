@@ -9,6 +9,10 @@ _MOUNTED = "(self.model.startsWith('pvc://') || self.model.startsWith('oci://') 
 _HUB = "(self.model.startsWith('hf://') || self.model.startsWith('modelscope://') || !self.model.contains('://'))"
 _CLAIM = "(!has(self.type) || self.type == 'PersistentVolumeClaim')"
 
+_AT_LEAST_A_MEBIBYTE = (
+    "!has(self.size) || !isQuantity(string(self.size)) || quantity(string(self.size)).compareTo(quantity('1Mi')) >= 0"
+)
+
 SOURCE = Rule(f"self.matches('{SOURCE_PATTERN}')", f"a source is written {SOURCE_FORMS}")
 
 SOURCES = (
@@ -38,6 +42,12 @@ SOURCES = (
         for field in ("revision", "download")
     ),
     needs("download", f"!{_MOUNTED}", "download: nothing is downloaded from pvc://, oci:// and file:// sources"),
+    needs(
+        "tokenSecretRef",
+        f"{_HUB} || has(self.tokenizer) || has(self.speculativeConfig) || has(self.adapters) && self.adapters.exists(a, "
+        "a.source.startsWith('hf://') || a.source.startsWith('modelscope://') || !a.source.contains('://'))",
+        "tokenSecretRef: is for hubs (hf://, modelscope://), and nothing here comes from one",
+    ),
     needs(
         "credentialsSecretRef",
         "[self.model].exists(m, m.startsWith('s3://') || m.startsWith('gs://')) || has(self.adapters) && "
@@ -108,16 +118,16 @@ CACHE = (
         "cache.compileCache: needs a volume that may be written; use another type",
     ),
     Rule(
-        "!has(self.size) || !isQuantity(string(self.size)) || quantity(string(self.size)).isGreaterThan(quantity('0'))",
-        "cache.size: more than 0",
+        _AT_LEAST_A_MEBIBYTE,
+        "cache.size: at least 1Mi; a number alone is bytes, so write the unit: 100Gi",
         "size",
     ),
 )
 
 ADAPTER_CACHE = (
     Rule(
-        "!has(self.size) || !isQuantity(string(self.size)) || quantity(string(self.size)).isGreaterThan(quantity('0'))",
-        "adapterCache.size: more than 0",
+        _AT_LEAST_A_MEBIBYTE,
+        "adapterCache.size: at least 1Mi; a number alone is bytes, so write the unit: 10Gi",
         "size",
     ),
 )

@@ -85,7 +85,12 @@ DANGEROUS_FLAGS: Mapping[str, str] = MappingProxyType(
 )
 # Connectors and executors are named inside JSON values; escapes would hide the names from a look at the text.
 FORBIDDEN_TEXT: Mapping[str, str] = MappingProxyType(
-    {"module_path": _CODE, "custom_class": _CODE, "\\u": "write the character itself, not its escape"}
+    {
+        "module_path": _CODE,
+        "custom_class": _CODE,
+        "manager_cls": _CODE,
+        "\\u": "write the character itself, not its escape",
+    }
 )
 OLD_FLAGS: Mapping[str, str] = MappingProxyType({old_flag(name): field.answer for name, field in OLD_ARGUMENTS.items()})
 
