@@ -32,6 +32,7 @@ from vllm_operator.decide.types import (
 )
 from vllm_operator.diagnose import Reason
 from vllm_operator.plan import Plan, plan_model
+from vllm_operator.plan.labels import retained_for
 from vllm_operator.settings import Settings
 
 
@@ -250,7 +251,13 @@ class Cluster:
             self._delete(ref)
         for ref in decision.disown:
             self.writes += 1
-            self.claims[ref.name] = replace(self.claims[ref.name], owned=False)
+            self.claims[ref.name] = replace(
+                self.claims[ref.name], owned=False, has_owners=False, retained_for=frozenset()
+            )
+        for ref in decision.retain:
+            self.writes += 1
+            mine = frozenset({self.model.metadata.uid})
+            self.claims[ref.name] = replace(self.claims[ref.name], owned=False, has_owners=False, retained_for=mine)
         for ref in decision.release:
             self.writes += 1
             self.jobs.pop(ref.name, None)
@@ -263,14 +270,15 @@ class Cluster:
             made_with = manifest["metadata"]["annotations"][MADE_WITH]
             self.jobs.setdefault(name, JobSeen(JobState.RUNNING, made_with=made_with))
         else:
-            self.claims.setdefault(name, ClaimSeen("Bound", GIB))
+            kept_for = retained_for(manifest["metadata"].get("labels") or {})
+            self.claims.setdefault(name, ClaimSeen("Bound", GIB, retained_for=kept_for))
 
     def _own(self, ref: Ref) -> None:
         self.writes += 1
         if ref.kind == "Job":
             self.jobs[ref.name] = replace(self.jobs[ref.name], owned=True)
         else:
-            self.claims[ref.name] = replace(self.claims[ref.name], owned=True)
+            self.claims[ref.name] = replace(self.claims[ref.name], owned=True, has_owners=True)
 
     def _apply(self, manifest: Mapping[str, Any]) -> None:
         self.writes += 1

@@ -54,7 +54,7 @@ def test_a_volume_that_is_to_be_retained_from_now_on_loses_its_owner_and_stays()
 
     decision = cluster.reconcile()
 
-    assert [ref.kind for ref in decision.disown] == ["PersistentVolumeClaim"]
+    assert [ref.kind for ref in decision.retain] == ["PersistentVolumeClaim"]
     assert decision.release == () and decision.delete == ()
     assert ready(cluster.settle().status) == ("True", "Serving")
     assert cluster.rests()

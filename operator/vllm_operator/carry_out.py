@@ -96,8 +96,16 @@ class CarryingOut:
         await self._mark(decision.mark)
         for manifest in decision.apply:
             self._admitted.learn(manifest, await self._apply(manifest))
+        await self._let_go(decision)
+
+    async def _let_go(self, decision: Decision) -> None:
+        """Of what this model uses no more, or does not own as it did."""
         for ref in decision.release:
             await self._writer.release(ref)
+        for ref in decision.retain:
+            await self._writer.retain(ref)
+        for ref in decision.disown:
+            await self._writer.disown(ref)
 
     async def _apply(self, manifest: Json) -> Json:
         """What the apply came to. Raises Refused where pods would start without the image that holds their weights."""

@@ -7,7 +7,7 @@ object that was seen, so that none reaches a successor of the same name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from vllm_operator.cluster.kinds import (
     ref_of,
 )
 from vllm_operator.decide.types import Ref
+from vllm_operator.plan.labels import RETAIN_LABEL, RETAINED_FOR, retain_labels, retained_for
 
 FIELD_MANAGER = "vllm-operator"
 
@@ -132,6 +133,40 @@ class Writer:
             return
         # The whole list is replaced, so the version must still be the one that it was read at.
         body = {"metadata": {"resourceVersion": metadata["resourceVersion"], "ownerReferences": others}}
+        await self._patch(self._path(ref), body)
+
+    async def retain(self, ref: Ref) -> None:
+        """Marks the object as one to be kept for this model, and takes every model's ownerReference off it."""
+        await self._rewrite(ref, lambda live: ([], retain_labels(self._owner.uid)))
+
+    async def disown(self, ref: Ref) -> None:
+        """Takes this model's ownerReference off the object, and its mark that it is to be kept. The object stays."""
+        mine = self._owner.uid
+
+        def without_mine(live: Json) -> tuple[list[Json], dict[str, str | None]]:
+            others = retained_for(live["metadata"].get("labels") or {}) - {mine}
+            gone = (f"{RETAINED_FOR}{mine}", *(() if others else (RETAIN_LABEL,)))
+            return [owner for owner in model_owners(live) if owner["uid"] != mine], dict.fromkeys(gone)
+
+        await self._rewrite(ref, without_mine)
+
+    async def _rewrite(self, ref: Ref, change: Callable[[Json], tuple[list[Json], Mapping[str, str | None]]]) -> None:
+        """Replaces the models among the owners, and sets labels (None: takes off). Fine when the object is gone."""
+        try:
+            live = await self._connection.call(Request("GET", self._path(ref)))
+        except Gone:
+            return
+        metadata = live["metadata"]
+        owners, labels = change(live)
+        strangers = [one for one in metadata.get("ownerReferences") or [] if one not in model_owners(live)]
+        # The whole list is replaced, so the version must still be the one that it was read at.
+        body = {
+            "metadata": {
+                "resourceVersion": metadata["resourceVersion"],
+                "ownerReferences": [*strangers, *owners],
+                "labels": dict(labels),
+            }
+        }
         await self._patch(self._path(ref), body)
 
     def _path(self, ref: Ref, kinds: frozenset[tuple[str, str]] = WRITABLE) -> str:

@@ -63,6 +63,7 @@ def decide(model: VLLMModel, plan: Plan, seen: Seen, now: datetime) -> Decision:
         apply=_applied(here, findings),
         delete=(*(ref for finding in findings for ref in finding.delete), *deletions),
         release=releases,
+        retain=tuple(ref for finding in findings for ref in finding.retain),
         disown=tuple(ref for finding in findings for ref in finding.disown),
         unmark=tuple(mark for finding in findings for mark in finding.unmark),
         discard=tuple(name for finding in findings for name in finding.discard),
@@ -102,7 +103,8 @@ def _applied(here: Situation, findings: tuple[Finding, ...]) -> tuple[Manifest, 
 def _rests_for(decision: Decision, findings: tuple[Finding, ...]) -> float | None:
     """Seconds for which nobody but the servers need be asked; None where the next look is to see everything."""
     writes = (
-        decision.create, decision.own, decision.annotate, decision.apply, decision.delete, decision.release, decision.disown,
+        decision.create, decision.own, decision.annotate, decision.apply, decision.delete, decision.release,
+        decision.retain, decision.disown,
         decision.calls,
         decision.unmark, decision.discard, decision.establish, decision.mark,
     )  # fmt: skip

@@ -63,7 +63,7 @@ def fill(here: Situation, plan: NodesPlan) -> Finding:
     held = Finding(Outcome.DONE, goes_on=here.deployed)
     if seen is None or seen.deleting:
         return _without_claim(here, held, plan, claim)
-    held = with_claims_owner(held, claim, seen)
+    held = with_claims_owner(here, held, claim, seen)
     folder = here.seen.cache.volume
     if folder is None:
         volume = volume_of(here.plan.settings.node_cache, claim, seen.uid)

@@ -73,6 +73,8 @@ class ClaimSeen:
     owned: bool = False
     deleting: bool = False
     uid: str = ""
+    has_owners: bool = False  # of any model: with the last of them it goes
+    retained_for: frozenset[str] = frozenset()  # uids of models that it is to outlive
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,8 @@ class Decision:
     apply: tuple[Manifest, ...] = ()  # own objects: server-side apply of the whole
     delete: tuple[Ref, ...] = ()  # own or solely owned objects (a failed Job that is to run again)
     release: tuple[Ref, ...] = ()  # shared objects that this model stops using
-    disown: tuple[Ref, ...] = ()  # shared objects that outlive their models: our ownerReference goes, the object stays
+    retain: tuple[Ref, ...] = ()  # shared objects that are to outlive their models: no model owns them any more
+    disown: tuple[Ref, ...] = ()  # shared objects that this model neither owns nor retains any more; they stay
     unmark: tuple[Mark, ...] = ()  # before anything else: no pod comes to a node that lost its weights
     discard: tuple[str, ...] = ()  # Jobs of the platform's namespace, by name, that are to run again
     establish: tuple[

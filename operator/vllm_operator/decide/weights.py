@@ -41,7 +41,7 @@ def pull(here: Situation) -> Finding:
     volume = _volume(here, held, here.weights.claim, job, seen)
     if volume is not None:
         return volume
-    held = with_claims_owner(held, here.weights.claim, here.seen.claim)
+    held = with_claims_owner(here, held, here.weights.claim, here.seen.claim)
     found = brought(here, held, job, seen)
     if found is None:
         return _running(here, held, job, seen)
@@ -84,13 +84,19 @@ def _volume(here: Situation, held: Finding, claim: ClaimPlan | None, job: JobPla
     return replace(begun, create=claims, own=(*owned, *held.own))
 
 
-def with_claims_owner(held: Finding, claim: ClaimPlan | None, seen: ClaimSeen | None) -> Finding:
-    """The claim gets this model's ownerReference; one that is to be retained loses it, and nobody deletes it."""
+def with_claims_owner(here: Situation, held: Finding, claim: ClaimPlan | None, seen: ClaimSeen | None) -> Finding:
+    """The claim gets this model's ownerReference; one that any of its models retains has no owners, and nobody deletes it.
+
+    A model that goes cannot say that the claim is to stay: the claim itself has to say so, as long as it lives.
+    """
     if claim is None or seen is None:
         return held
+    me, ref = here.model.metadata.uid, (claim_ref(claim),)
     if claim.retain:
-        return replace(held, disown=(claim_ref(claim),)) if seen.owned else held
-    return held if seen.owned else replace(held, own=(*held.own, claim_ref(claim)))
+        return held if me in seen.retained_for and not seen.has_owners else replace(held, retain=ref)
+    if me in seen.retained_for or (seen.retained_for and seen.owned):
+        return replace(held, disown=ref)
+    return held if seen.owned or seen.retained_for else replace(held, own=(*held.own, *ref))
 
 
 def _running(here: Situation, held: Finding, job: JobPlan, seen: JobSeen) -> Finding:

@@ -7,11 +7,12 @@ from datetime import datetime
 
 from vllm_operator.api import quantity_bytes
 from vllm_operator.cluster import Cluster
-from vllm_operator.cluster.kinds import Json
+from vllm_operator.cluster.kinds import Json, model_owners
 from vllm_operator.decide.types import ClaimSeen
 from vllm_operator.diagnose import look_at_claim
 from vllm_operator.observe.explain import MODIFIED, PROVISIONING_SECONDS
 from vllm_operator.observe.reading import age_seconds, is_deleting, is_owned, metadata_of
+from vllm_operator.plan.labels import retained_for
 
 
 class ClaimLooker:
@@ -34,6 +35,8 @@ class ClaimLooker:
             owned=is_owned(live, uid),
             deleting=is_deleting(live),
             uid=str(metadata_of(live)["uid"]),
+            has_owners=bool(model_owners(live)),
+            retained_for=retained_for(metadata_of(live).get("labels") or {}),
         )
 
     async def _events_of(self, claim: Json) -> list[Json]:

@@ -13,6 +13,7 @@ JOB_LABEL = f"{GROUP}/job"
 CLAIM_LABEL = f"{GROUP}/claim"
 ADAPTERS_LABEL = f"{GROUP}/adapters"  # on pods that mount the volume of live adapters
 RETAIN_LABEL = f"{GROUP}/retain"  # on a claim that outlives its models: it has no owner to be found by
+RETAINED_FOR = f"retain.{GROUP}/"  # what the labels begin with that say for which models (uid) it is retained
 VOLUME_LABEL = f"{GROUP}/volume"  # on a volume on the nodes' own disks, and the Jobs that make and remove its folders
 HOME_LABEL = f"{GROUP}/home"  # on such a volume: the namespace of its Jobs, so that one operator sweeps it and no other
 NODE_ANNOTATION = f"{GROUP}/node"  # on those Jobs, and on pulls: the node that each is for
@@ -63,6 +64,18 @@ def shared_labels(action: str | None = None) -> dict[str, str]:
     """Labels of objects that models share; a Job's pods carry its action."""
     labels = {"app.kubernetes.io/managed-by": MANAGER, "app.kubernetes.io/name": "vllm-weights"}
     return labels | {JOB_LABEL: action} if action else labels
+
+
+def retain_labels(uid: str) -> dict[str, str]:
+    """Labels of a claim that is to outlive the model of that uid, whoever else uses it."""
+    # A model that is only rendered has no uid yet.
+    return {RETAIN_LABEL: "true"} | ({f"{RETAINED_FOR}{uid}": "true"} if uid else {})
+
+
+def retained_for(labels: Mapping[str, str]) -> frozenset[str]:
+    """The uids of the models for which a claim with these labels is retained; empty where it is not."""
+    found = frozenset(key.removeprefix(RETAINED_FOR) for key in labels if key.startswith(RETAINED_FOR))
+    return found or (frozenset({""}) if RETAIN_LABEL in labels else frozenset())
 
 
 def owner_of(metadata: Metadata) -> Mapping[str, object]:

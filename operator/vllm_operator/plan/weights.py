@@ -10,7 +10,7 @@ from typing import Any
 from vllm_operator.api import Spec, parse_source, quantity_bytes
 from vllm_operator.plan.answer import Answer, AnswerError, read_answer
 from vllm_operator.plan.jobs import pull_job
-from vllm_operator.plan.labels import CLAIM_LABEL, RETAIN_LABEL, SOURCE_ANNOTATION, VOLUME_LABEL, shared_labels
+from vllm_operator.plan.labels import CLAIM_LABEL, SOURCE_ANNOTATION, VOLUME_LABEL, retain_labels, shared_labels
 from vllm_operator.plan.mounts import Mounted, claim_mount, folder_mount, mounted
 from vllm_operator.plan.names import digest, hashed_name
 from vllm_operator.plan.nodes import NODE_CLASS, NODE_MODE, nodes_plan
@@ -212,7 +212,7 @@ def _claim(
         namespace=plan.model.metadata.namespace,
         labels=shared_labels()
         | {CLAIM_LABEL: digest(name)}
-        | ({RETAIN_LABEL: "true"} if spec.cache.retain else {})
+        | (retain_labels(plan.model.metadata.uid) if spec.cache.retain else {})
         | ({VOLUME_LABEL: "nodes"} if on_nodes else {}),
         annotations={
             **settings.child_annotations,
