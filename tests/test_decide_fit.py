@@ -139,7 +139,7 @@ def test_a_cpu_of_which_nothing_is_known_is_not_judged():
     verdict = on_a_cpu()
 
     assert verdict.fits is None
-    assert "memory of cpu" in verdict.note
+    assert verdict.note == "missing: the memory of the pod, which resources.limits.memory would tell"
 
 
 @pytest.mark.parametrize("memory", [{"limit": "512Mi"}, {"limit": "4Gi", "cache": "4"}])
@@ -181,3 +181,20 @@ def test_a_cache_that_is_set_aside_too_small_is_a_misfit_on_a_cpu():
 )
 def test_the_estimate_of_cuda_graphs_follows_the_release(image: str, estimates: bool):
     assert arguments_of(a_spec(), image).estimates_cuda_graphs is estimates
+
+
+def test_a_cache_on_a_cpu_is_told_in_the_words_that_set_it():
+    def on(**spec: Any) -> Verdict:
+        asked = a_spec(accelerator="cpu", resources={"limits": {"memory": "64Gi"}}, **spec)
+        question = question_of(asked, SETTINGS, "cpu", SETTINGS.accelerators["cpu"])
+        return answer_to(question, CONFIG | {"num_key_value_heads": 14}, None)
+
+    by_variable = on(env=({"name": "VLLM_CPU_KVCACHE_SPACE", "value": "1"},))
+    by_field = on(kv_cache_memory="1Gi")
+
+    assert by_variable.message.startswith(
+        "maxModelLen 32768 needs 2.6 GiB of KV cache, VLLM_CPU_KVCACHE_SPACE gives 1.0"
+    )
+    assert by_variable.remedies[0] == "VLLM_CPU_KVCACHE_SPACE 3"
+    assert "kvCacheMemory gives 1.0" in by_field.message
+    assert by_field.remedies[0] == "kvCacheMemory 3Gi"

@@ -10,6 +10,7 @@ from vllm_operator.fit import Accelerator, Arguments, Verdict, WeightsSummary, a
 
 GIB = 1 << 30
 LLAMA: Mapping[str, Any] = next(row.config for row in rows() if row.name == "llama-3.1-8b")
+SMALL: Mapping[str, Any] = next(row.config for row in rows() if row.name == "qwen2.5-0.5b")
 LLAMA_SUMMARY = WeightsSummary(16_060_522_240, {"BF16": 8_030_261_120})
 
 
@@ -111,6 +112,56 @@ def test_a_cache_size_given_by_hand_is_taken() -> None:
 
     assert verdict.kv_cache_tokens == 65536
     assert on("nvidia-l4", kv_cache_memory_bytes=8 * GIB, max_model_len=8192).fits is False
+
+
+def test_a_cache_size_given_by_hand_is_the_remedy_where_it_is_the_fault() -> None:
+    small = on("nvidia-l40s", kv_cache_memory_bytes=GIB)
+    assert small.message.startswith("maxModelLen 131072 needs 16.0 GiB of KV cache per GPU, kvCacheMemory gives 1.0: ")
+    assert small.remedies[:2] == ("kvCacheMemory 17Gi", "maxModelLen ≤ 8100")
+
+    large = on("nvidia-l40s", kv_cache_memory_bytes=200 * GIB)
+    assert (large.fits, large.largest_max_model_len, large.kv_cache_tokens) == (False, 0, 0)
+    assert "kvCacheMemory takes 200.0 GiB and the rest 16.2" in large.message
+    assert large.remedies == ("kvCacheMemory 28Gi",)
+
+
+def test_a_cache_that_one_request_fills_to_the_last_block_is_a_doubt() -> None:
+    assert on("nvidia-l40s", kv_cache_memory_bytes=16 * GIB).fits is None
+
+
+@pytest.mark.parametrize("name", ["nvidia-l4", "nvidia-h200", "nvidia-a100-80gb-mig-1g.10gb"])
+def test_a_budget_of_the_whole_card_is_never_free(name: str) -> None:
+    verdict = on(name, SMALL, max_model_len=4096, gpu_memory_utilization=1.0)
+
+    assert (verdict.fits, verdict.reason) == (False, "NoMemoryForKVCache")
+    assert "gpuMemoryUtilization 1.00 asks for" in verdict.message
+    assert verdict.remedies
+
+
+def test_what_is_wrong_beside_a_lack_of_memory_is_part_of_every_remedy() -> None:
+    assert on("nvidia-l4", quantization="awq").remedies == (
+        "no quantization and maxModelLen ≤ 32000",
+        "no quantization and tensorParallelSize 2",
+        "no quantization and kvCacheDtype fp8 and maxModelLen ≤ 64000",
+    )
+
+
+def test_fewer_adapters_at_once_are_a_remedy() -> None:
+    verdict = on("nvidia-l40s", enable_lora=True, max_loras=32, max_lora_rank=256)
+
+    assert "maxLoRAs 1" in verdict.remedies
+
+
+def test_bytes_per_token_are_told_without_the_accelerators_memory() -> None:
+    verdict = judge(LLAMA, None, Arguments(), Accelerator("nvidia", None))
+
+    assert (verdict.fits, verdict.kv_bytes_per_token, verdict.kv_cache_tokens) == (None, 131072, None)
+
+
+def test_a_length_one_too_long_is_told_without_a_doubt() -> None:
+    verdict = on("nvidia-l40s", max_model_len=131073)
+
+    assert (verdict.reason, verdict.note) == ("MaxModelLenTooLong", "")
 
 
 def test_a_length_beyond_the_models_own_is_refused_and_bounded() -> None:

@@ -72,9 +72,39 @@ def test_a_consolidated_copy_is_not_counted_twice(directory: Path) -> None:
     assert summary is not None and summary.total_bytes == 8
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\xff" * 8 + b"{", struct.pack("<Q", 4) + b"nope", struct.pack("<Q", 2) + b"[]"]
-)
+def test_files_that_the_index_does_not_name_are_not_loaded(directory: Path) -> None:
+    a_shard(directory / "model-1.safetensors", {"a": {"dtype": "BF16", "shape": [4]}})
+    a_shard(directory / "merged.safetensors", {"a": {"dtype": "BF16", "shape": [4]}})
+    index = {"weight_map": {"a": "model-1.safetensors", "b": ["not a name"]}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+    _, summary = read_model(directory)
+
+    assert summary is not None and summary.total_bytes == 8
+
+
+def test_some_of_the_numbered_files_without_an_index_tell_nothing(directory: Path) -> None:
+    a_shard(directory / "model-00001-of-00002.safetensors", {"a": {"dtype": "BF16", "shape": [4]}})
+    assert read_model(directory)[1] is None
+
+    a_shard(directory / "model-00002-of-00002.safetensors", {"b": {"dtype": "BF16", "shape": [4]}})
+    a_shard(directory / "adapter_model.safetensors", {"c": {"dtype": "BF16", "shape": [4]}})
+    _, summary = read_model(directory)
+    assert summary is not None and summary.total_bytes == 16
+
+
+@pytest.mark.parametrize("shape", ["4", [-1], [4.5], ["4"], [True], None, [10**9, 10**9]])
+def test_a_shape_that_no_tensor_has_names_the_file(directory: Path, shape: Any) -> None:
+    a_shard(directory / "model.safetensors", {"a": {"dtype": "BF16", "shape": shape}})
+
+    with pytest.raises(UnreadableModel, match=r"model\.safetensors"):
+        read_model(directory)
+
+
+def headed(header: bytes) -> bytes:
+    return struct.pack("<Q", len(header)) + header
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 8 + b"{", headed(b"nope"), headed(b"[]"), headed(b"[" * 20_000)])
 def test_a_broken_header_names_the_file(directory: Path, content: bytes) -> None:
     (directory / "model.safetensors").write_bytes(content)
 
@@ -82,7 +112,7 @@ def test_a_broken_header_names_the_file(directory: Path, content: bytes) -> None
         read_model(directory)
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]"])
+@pytest.mark.parametrize("content", [None, "{", "[]", "[" * 20_000])
 def test_a_missing_or_broken_config_names_the_file(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "config.json").write_text(content, "utf-8")

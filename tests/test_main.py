@@ -16,7 +16,7 @@ import yaml
 from vllm_operator.__main__ import main
 from vllm_operator.settings import load
 
-MODEL = {
+MODEL: dict[str, Any] = {
     "apiVersion": "vllm-operator.dev/v1alpha1",
     "kind": "VLLMModel",
     "metadata": {"name": "tiny", "namespace": "team"},
@@ -165,7 +165,7 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         (["render", "FILE"], "a: [", "no YAML"),
         (["render", "/nowhere/m.yaml"], "", "/nowhere/m.yaml"),
         (["render", "FILE", "--answer", "FILE"], MODEL, "--answer"),
-        (["fit", "FILE", "--accelerator", "nvidia-l4"], MODEL, "--config"),
+        (["fit", "FILE"], "a: " + "[" * 20_000, "no YAML"),
         (["fit", "FILE", "--accelerator", "abacus"], MODEL, "--accelerator"),
         (["fit", "FILE", "--accelerator", "abacus"], MODEL, "nvidia-l4"),
         (["fit", "FILE"], {**MODEL, "spec": {"model": "demo/tiny", "accelerator": "abacus"}}, "spec.accelerator"),
@@ -186,6 +186,36 @@ def test_wrong_input_is_one_line_that_names_it(
     error = capsys.readouterr().err
     assert named in error
     assert error.count("\n") == 1
+
+
+def test_without_a_config_nobody_can_tell_and_the_flag_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["fit", a_file(tmp_path, "m.yaml", MODEL), "--accelerator", "nvidia-l4"]
+
+    assert main([*argv, "--output", "json"]) == 0
+    (verdict,) = json.loads(capsys.readouterr().out)
+    assert verdict["fits"] is None and verdict["remedies"] == []
+    assert "--config" in verdict["note"]
+
+
+def test_what_kubectl_prints_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    metadata = MODEL["metadata"] | {"resourceVersion": "7", "managedFields": [{"manager": "kubectl"}], "uid": "u"}
+    live = MODEL | {"metadata": metadata, "status": {"conditions": [], "unknownToThisRelease": 1}}
+    listed = {"apiVersion": "v1", "kind": "List", "items": [live, {**live, "metadata": {"name": "second"}}]}
+    a_file(tmp_path, "config.json", json.dumps(CONFIG))
+    argv = ["fit", a_file(tmp_path, "l.yaml", listed), "--config", str(tmp_path), "--accelerator", "nvidia-l40s"]
+
+    assert main([*argv, "--output", "json"]) == 0
+    assert [verdict["model"] for verdict in json.loads(capsys.readouterr().out)] == ["tiny", "second"]
+
+
+def test_a_fit_of_arguments_that_are_refused_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a_file(tmp_path, "config.json", json.dumps(CONFIG))
+    wrong = {**MODEL, "spec": {"model": "demo/tiny", "extraArgs": ["--max-model-len=5"]}}
+
+    assert main(["fit", a_file(tmp_path, "m.yaml", wrong), "--config", str(tmp_path)]) == 2
+    assert 'spec.extraArgs: "--max-model-len=5" is the field maxModelLen' in capsys.readouterr().err
 
 
 def test_without_a_cluster_the_operator_says_so(

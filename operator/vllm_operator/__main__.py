@@ -43,7 +43,9 @@ def parser() -> argparse.ArgumentParser:
 
     fit = commands.add_parser("fit", help="say whether a VLLMModel fits an accelerator")
     fit.add_argument("file", metavar="FILE", help='YAML with VLLMModels, "-" for standard input')
-    fit.add_argument("--config", metavar="DIR", help="folder with the model's config.json and weights")
+    fit.add_argument(
+        "--config", metavar="DIR", help="folder with the model's config.json, and its weights or their index"
+    )
     fit.add_argument("--accelerator", metavar="NAME", help="instead of the model's; unset both: every one")
     fit.add_argument("--settings", metavar="FILE", help="the platform's settings")
     fit.add_argument("--output", choices=("table", "json"), default="table")

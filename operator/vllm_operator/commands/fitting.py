@@ -17,6 +17,7 @@ from vllm_operator.decide.question import answer_to, overridden, question_of
 from vllm_operator.fit import Verdict, WeightsSummary
 from vllm_operator.fit.files import UnreadableModel, read_model
 from vllm_operator.plan.draft import draft_of
+from vllm_operator.plan.flags import extra_args_problems
 from vllm_operator.settings import Settings
 
 GIB = 1 << 30
@@ -32,11 +33,9 @@ def fit_command(file: str, config: str | None, accelerator: str | None, settings
     """
     models, loaded = read_models(file), settings_of(settings)
     named = [_profiles(model, accelerator, loaded) for model in models]
-    if config is None:
-        raise WrongInput("--config: name the folder with the model's config.json (and its weights, to know their size)")
-    files = _read(Path(config))
+    files = _read(Path(config)) if config is not None else None
     judged = [
-        (model, [_verdict(model, *files, loaded, name) for name in names])
+        (model, [_verdict(model, *files, loaded, name) if files else _unasked(name) for name in names])
         for model, names in zip(models, named, strict=True)
     ]
     if output == "json":
@@ -61,6 +60,9 @@ def _profiles(model: VLLMModel, named: str | None, settings: Settings) -> tuple[
 def _verdict(
     model: VLLMModel, config: Mapping[str, Any], weights: WeightsSummary | None, settings: Settings, name: str
 ) -> Verdict:
+    refused = extra_args_problems(model.spec.extra_args, model.spec.image or "")
+    if refused:
+        raise WrongInput(f"spec.{refused[0].message} {refused[0].remedy}")
     question = question_of(model.spec, settings, name, settings.accelerators[name])
     if model.spec.image is None:
         # No release is named, so the figures are those that were measured; newer ones set 1 to 2 GiB aside for graphs.
@@ -70,6 +72,12 @@ def _verdict(
         return verdict
     uncounted = "the memory of speculativeConfig.model is not counted here: its config is not at hand"
     return replace(verdict, note="; ".join(text for text in (verdict.note, uncounted) if text))
+
+
+def _unasked(accelerator: str) -> Verdict:
+    """Without config.json nothing is known of a model."""
+    note = "missing: the model's config.json; name its folder (and the weights', to know their size) with --config"
+    return Verdict(accelerator, fits=None, note=note)
 
 
 def _has_draft(model: VLLMModel) -> bool:
@@ -98,11 +106,12 @@ def _told(model: str, verdicts: Sequence[Verdict]) -> str:
 
 
 def _common(verdicts: Sequence[Verdict]) -> list[str]:
-    """What stands against several accelerators alike: memory differs, an argument that is wrong is wrong on each."""
-    whys = (verdict.message.partition(": use ")[0] for verdict in verdicts if verdict.fits is False)
-    counts = Counter(why for why in whys if why)
-    alike = [message for message, count in counts.items() if count > 1]
-    return ["", *(f"why not, on {counts[message]} of them: {message}" for message in alike)] if alike else []
+    """What is said of several accelerators alike: memory differs, an argument that is wrong is wrong on each."""
+    whys = Counter(verdict.message.partition(": use ")[0] for verdict in verdicts if verdict.fits is False)
+    alike = [f"why not, on {count} of them: {why}" for why, count in whys.items() if why and count > 1]
+    notes = {verdict.note for verdict in verdicts}
+    alike += [f"note: {note}" for note in notes if note and len(notes) == 1]
+    return ["", *alike] if alike else []
 
 
 def _row(verdict: Verdict) -> tuple[str, ...]:

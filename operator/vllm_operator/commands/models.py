@@ -1,9 +1,9 @@
-"""Reading VLLMModels from a file, as strictly as the API server would."""
+"""Reading VLLMModels from a file, as strictly as the API server would: what people write, and what `kubectl get` prints."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,20 @@ from vllm_operator.api import KIND, VLLMModel, parse_strict
 from vllm_operator.commands.wrong import WrongInput
 
 SAID = 5  # wrong fields that are named in one message
+# What the API server adds to an object's metadata, or takes without a meaning for the operator.
+_SERVERS_OWN = frozenset(
+    {
+        "creationTimestamp",
+        "deletionGracePeriodSeconds",
+        "deletionTimestamp",
+        "finalizers",
+        "generateName",
+        "managedFields",
+        "ownerReferences",
+        "resourceVersion",
+        "selfLink",
+    }
+)
 
 
 def read_text(file: str) -> str:
@@ -27,11 +41,13 @@ def read_text(file: str) -> str:
 
 
 def read_models(file: str) -> tuple[VLLMModel, ...]:
-    """All VLLMModels in a YAML file. Raises WrongInput, by field, when there is none or one is wrong."""
+    """All VLLMModels in a YAML or JSON file, those of a List too. Raises WrongInput, by field, for none or a wrong one."""
     try:
         documents = [document for document in yaml.safe_load_all(read_text(file)) if document is not None]
     except yaml.YAMLError as error:
         raise WrongInput(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+    except (RecursionError, ValueError) as error:
+        raise WrongInput(f"{file} is no YAML that can be read: {error}") from error
     models = tuple(_models(file, documents))
     if not models:
         raise WrongInput(f"{file} has no object of kind {KIND}")
@@ -40,12 +56,25 @@ def read_models(file: str) -> tuple[VLLMModel, ...]:
 
 def _models(file: str, documents: list[Any]) -> Iterator[VLLMModel]:
     for document in documents:
-        if not isinstance(document, dict) or document.get("kind") != KIND:
+        if not isinstance(document, dict):
+            continue
+        if str(document.get("kind")).endswith("List") and isinstance(document.get("items"), list):
+            yield from _models(file, document["items"])
+        if document.get("kind") != KIND:
             continue
         try:
-            yield parse_strict(document)
+            yield parse_strict(_as_written(document))
         except ValidationError as error:
             raise WrongInput(f"{file}: {in_words(error)}") from error
+
+
+def _as_written(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The object without what the API server put into it."""
+    written = {key: value for key, value in document.items() if key != "status"}
+    metadata = written.get("metadata")
+    if isinstance(metadata, dict):
+        written["metadata"] = {key: value for key, value in metadata.items() if key not in _SERVERS_OWN}
+    return written
 
 
 def in_words(error: ValidationError) -> str:

@@ -16,7 +16,7 @@ from vllm_operator.plan import Plan
 from vllm_operator.plan.parts import DRAFT
 from vllm_operator.settings import Profile
 
-GIB = 1 << 30
+GIB, MIB = 1 << 30, 1 << 20
 LATE = 60.0  # seconds: nodes are not watched, and a larger one may have come
 
 
@@ -28,7 +28,8 @@ def fit(here: Situation) -> Finding:
         return Finding(Outcome.DONE, facts=(_fact("Unknown", StateReason.FIT_UNKNOWN, _why_unknown(here)),))
     status = fit_status(verdict)
     if verdict.fits is None:
-        message = f"Nobody can tell beforehand: {verdict.note or 'a number is missing'}.{_but_not_on(verdicts)}"
+        missing = (verdict.note or "a number is missing").replace("missing: ", "missing is ", 1)
+        message = f"Nobody can tell beforehand: {missing}.{_but_not_on(verdicts)}"
         return Finding(Outcome.DONE, facts=(_fact("Unknown", StateReason.FIT_UNKNOWN, message),), fit=status)
     if verdict.fits:
         return Finding(
@@ -129,11 +130,18 @@ def _summary(part: Mapping[str, object]) -> WeightsSummary | None:
 def _numbers(verdict: Verdict) -> str:
     pieces = []
     if verdict.weights_bytes is not None:
-        pieces.append(f"{verdict.weights_bytes / GIB:.1f} GiB of weights")
+        pieces.append(f"{_size(verdict.weights_bytes)} of weights")
     if verdict.kv_cache_tokens:
         pieces.append(f"a KV cache of about {verdict.kv_cache_tokens} tokens")
     what = " and ".join(pieces) or "The model"
-    return f"{what} fit on each {verdict.accelerator}."
+    where = (
+        "into the pod" if verdict.budget is None or verdict.accelerator == "cpu" else f"on each {verdict.accelerator}"
+    )
+    return f"{what} fit {where}."
+
+
+def _size(count: int) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB // 10 else f"{count / MIB:.0f} MiB"
 
 
 def _sentence(text: str) -> str:

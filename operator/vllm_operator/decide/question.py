@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil
@@ -17,6 +18,7 @@ from vllm_operator.settings import Profile, Settings
 GIB: Final = 1 << 30
 _CPU_CACHE: Final = "VLLM_CPU_KVCACHE_SPACE"  # whole GiB; stronger than --kv-cache-memory-bytes
 _DEPRECATED: Final = "--allow-deprecated-quantization"
+_GIBIBYTES: Final = re.compile(r"kvCacheMemory ([0-9]+)Gi")
 _PROCESSES: Final = 2  # GiB: the server's three processes took 1.5 GiB beside weights and cache
 # The first release known to take an estimate of its CUDA graphs off the budget with every model runner; 0.26 does not.
 _ESTIMATES_SINCE: Final = (0, 32)
@@ -24,11 +26,15 @@ _ESTIMATES_SINCE: Final = (0, 32)
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One accelerator and the arguments. `is_bound` False: the memory is what the pod asks for, and it may get more."""
+    """One accelerator and the arguments. `is_bound` False: the memory is what the pod asks for, and it may get more.
+
+    `cache_by_variable`: the environment sets the size of the KV cache, not `kvCacheMemory`.
+    """
 
     arguments: Arguments
     accelerator: Accelerator
     is_bound: bool = True
+    cache_by_variable: bool = False
 
 
 def question_of(
@@ -38,13 +44,12 @@ def question_of(
     arguments = arguments_of(spec, image_of(spec, ((name, profile),), settings) or "")
     if profile.vendor != "cpu" or profile.memory:
         return Question(arguments, accelerator_of(name, profile, nodes or NodesSeen()))
-    arguments = replace(
-        arguments, kv_cache_memory_bytes=_cache_on_cpu(spec, profile) or arguments.kv_cache_memory_bytes
-    )
+    by_variable = _cache_on_cpu(spec, profile)
+    arguments = replace(arguments, kv_cache_memory_bytes=by_variable or arguments.kv_cache_memory_bytes)
     limit, request = spec.resources.limits.get("memory"), spec.resources.requests.get("memory")
     memory = limit or request
     device = Accelerator(name, quantity_bytes(memory) if memory else None, vendor="cpu", peers=False)
-    return Question(arguments, device, is_bound=limit is not None)
+    return Question(arguments, device, is_bound=limit is not None, cache_by_variable=by_variable is not None)
 
 
 def with_draft(question: Question, bytes_on_disk: int, config: Mapping[str, object]) -> Question:
@@ -66,13 +71,41 @@ def with_draft(question: Question, bytes_on_disk: int, config: Mapping[str, obje
 def answer_to(question: Question, config: Mapping[str, object], weights: WeightsSummary | None) -> Verdict:
     """The verdict. On a CPU, where the formulas are not measured, memory is too small only for what surely lies in it."""
     verdict = judge(config, weights, question.arguments, question.accelerator)
-    if question.accelerator.vendor != "cpu" or _is_sure(verdict, question):
+    if verdict.fits is None and question.accelerator.memory_bytes is None:
+        verdict = replace(verdict, note=_how_to_tell(verdict.note, question.accelerator))
+    if question.accelerator.vendor != "cpu":
+        return verdict
+    verdict = _in_words_of_a_pod(verdict, question)
+    if _is_sure(verdict, question):
         return verdict
     beyond = _beyond_the_limit(verdict, question)
     if beyond is not None or verdict.fits is not False:
         return beyond or verdict
     note = f"on a CPU this is an estimate: {verdict.message}"
     return replace(verdict, fits=None, reason=None, message="", note=note, remedies=(), remedied=())
+
+
+def _how_to_tell(note: str, accelerator: Accelerator) -> str:
+    """The note, with where the device's memory could be told where that is what is missing."""
+    missing = f"missing: the memory of {accelerator.name}"
+    if accelerator.vendor == "cpu":
+        told = "missing: the memory of the pod, which resources.limits.memory would tell"
+    else:
+        told = f"{missing}, which an accelerator of a known kind, the platform's settings or labels of the nodes would tell"
+    return note.replace(missing, told)
+
+
+def _in_words_of_a_pod(verdict: Verdict, question: Question) -> Verdict:
+    """A pod on a CPU has one cache, whose size the environment may set."""
+
+    def told(text: str) -> str:
+        text = text.replace(" per GPU", "")
+        if not question.cache_by_variable:
+            return text
+        return _GIBIBYTES.sub(rf"{_CPU_CACHE} \1", text).replace("kvCacheMemory", _CPU_CACHE)
+
+    remedies = tuple(told(remedy) for remedy in verdict.remedies)
+    return replace(verdict, message=told(verdict.message), note=told(verdict.note), remedies=remedies)
 
 
 def overridden(config: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:

@@ -128,9 +128,13 @@ def cache_dtype(shape: ModelShape, arguments: Arguments) -> str:
     return {8: "fp8", 4: "nvfp4"}.get(bits or 0) or {"fp8": "fp8", "nvfp4": "nvfp4"}.get(named.lower(), "auto")
 
 
-def is_known_dtype(name: str) -> bool:
+def is_known_dtype(name: str, *, latent: bool) -> bool:
     """Whether the bytes of a cache of this dtype are known (those of its rotated and packed forms are not)."""
-    return name in ("auto", "fp8_ds_mla") or (not name.endswith("_ds_mla") and _size(name) is not None)
+    return (
+        name == "auto"
+        or (latent and name == "fp8_ds_mla")
+        or (not name.endswith("_ds_mla") and _size(name) is not None)
+    )
 
 
 def attention_bytes(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> int:

@@ -19,6 +19,11 @@ DEFAULT_UTILIZATION = 0.92
 """vLLM's default of gpu_memory_utilization since 0.26."""
 
 
+Change = Mapping[str, object]
+
+LEAST_HELD = GIB // 5
+"""Of the card's memory that is surely taken when vLLM first looks: CUDA's context (0.51 GiB measured on an H200)."""
+
 WARM_UP_DOUBT = GIB
 """How far the sampler's warm-up may come short before it is surely a failure (1.5 GiB short ran out of memory)."""
 
@@ -62,12 +67,14 @@ def examine(
         return Finding(problem=broken or indivisible)
     if weights.missing:
         return Finding(problem=broken, unsure=f"missing: {weights.missing}")
-    if not is_known_dtype(cache_dtype(shape, arguments)):
+    if not is_known_dtype(cache_dtype(shape, arguments), latent=shape.latent is not None):
         return Finding(
             problem=broken, unsure=f"missing: the bytes of kvCacheDtype {arguments.kv_cache_dtype}", weights=weights
         )
     if accelerator.memory_bytes is None:
-        return Finding(problem=broken, unsure=f"missing: the memory of {accelerator.name}", weights=weights)
+        plan = plan_cache(shape, arguments, dtype_bytes, batch_defaults(arguments, accelerator, shape)[0])
+        unsure = f"missing: the memory of {accelerator.name}"
+        return Finding(problem=broken, unsure=unsure, weights=weights, plan=plan)
     found = _memory(shape, arguments, accelerator, weights, dtype_bytes, accelerator.memory_bytes)
     return found if broken is None else replace(found, problem=broken)
 
@@ -101,15 +108,30 @@ def _memory(
     found = replace(base, length=length, longest=longest, tight=_tight(budget, used, arguments))
     problem = _shortage(arguments, accelerator, found)
     doubt = used.spread + used.uncounted
+    if arguments.kv_cache_memory_bytes:
+        # The cache has the size that it was given; in doubt is only whether the rest finds room beside it.
+        resident = budget.weights + used.activations + used.non_torch
+        doubt = doubt if resident + arguments.kv_cache_memory_bytes + doubt > budget.total else 0
     # With the length left to the engine, any length will do.
-    enough = 1 if asked is not None and asked < 0 else length
+    enough = 1 if asked is not None and asked < 0 else min(length, shape.longest)
     sure = plan.longest(max(available - doubt, 0), shape.longest)
     found = replace(found, sure_longest=sure)
     if problem is None and sure < enough:
-        why = "the image encoder may take" if used.uncounted else f"is not measured on {accelerator.vendor}"
-        unsure = f"it fits with less than {gib(doubt)} GiB to spare, which {why}"
-        return replace(found, unsure=unsure)
-    return replace(found, problem=problem)
+        return replace(found, unsure=_doubt(doubt, used, accelerator))
+    return _refused(found, problem)
+
+
+def _doubt(doubt: int, used: Overhead, accelerator: Accelerator) -> str:
+    if not doubt:
+        return "kvCacheMemory is all taken by one request of maxModelLen, and vLLM keeps one block for itself"
+    why = "the image encoder may take" if used.uncounted else f"is not measured on {accelerator.vendor}"
+    return f"it fits with less than {gib(doubt)} GiB to spare, which {why}"
+
+
+def _refused(found: Finding, problem: Problem | None) -> Finding:
+    """With the problem, if any; where the server cannot start at all, no length fits."""
+    nothing = problem is not None and problem.reason == "NoMemoryForKVCache"
+    return replace(found, problem=problem, longest=0 if nothing else found.longest)
 
 
 def _own_share(available: int, plan: CachePlan, arguments: Arguments) -> int:
@@ -121,7 +143,7 @@ def _own_share(available: int, plan: CachePlan, arguments: Arguments) -> int:
 def _without_cache(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, found: Finding) -> Finding:
     length = shape.usual if arguments.max_model_len in (None, -1) else arguments.max_model_len
     found = replace(found, length=length, longest=shape.longest)
-    return replace(found, problem=_shortage(arguments, accelerator, found))
+    return _refused(found, _shortage(arguments, accelerator, found))
 
 
 def _shortage(arguments: Arguments, accelerator: Accelerator, found: Finding) -> Problem | None:
@@ -133,8 +155,9 @@ def _shortage(arguments: Arguments, accelerator: Accelerator, found: Finding) ->
     resident = budget.weights + used.activations + used.non_torch
     by_hand = arguments.kv_cache_memory_bytes
     if by_hand and resident + by_hand - slack > budget.total:
-        message = f"kvCacheMemory leaves {gib(budget.total - by_hand)} GiB, {gib(resident)} are needed beside it"
-        return Problem("NoMemoryForKVCache", message)
+        return _too_much_by_hand(budget, resident, by_hand, slack, accelerator)
+    if accelerator.vendor == "nvidia" and not by_hand and budget.total - budget.requested < LEAST_HELD:
+        return _all_asked_for(budget, used, arguments, accelerator)
     if budget.available_kv + slack <= plan.block_bytes:
         message = f"weights, activations and CUDA graphs take {gib(resident + used.cuda_graphs)} GiB per GPU, {where} gives {gib(budget.requested)}"
         return Problem("NoMemoryForKVCache", message)
@@ -145,14 +168,46 @@ def _shortage(arguments: Arguments, accelerator: Accelerator, found: Finding) ->
             f"{utilization(arguments):.2f}, the sampler's warm-up and the CUDA context need about {gib(used.warm_up)}"
         )
         return Problem("NoMemoryForKVCache", message, _calmer(budget, used))
-    needed = plan.needed(found.length) if plan.block_bytes else 0
-    if needed > budget.available_kv + slack or (found.longest == 0 and plan.block_bytes and not slack):
-        message = (
-            f"maxModelLen {found.length} needs {gib(needed)} GiB of KV cache per GPU, "
-            f"{gib(max(budget.available_kv, 0))} are left on {where}"
-        )
-        return Problem("KVCacheTooSmall", message)
-    return None
+    return _too_long(plan, found.length, arguments, budget, where, slack, found.longest == 0)
+
+
+def _too_long(
+    plan: CachePlan, length: int, arguments: Arguments, budget: Budget, where: str, slack: int, no_length: bool
+) -> Problem | None:
+    """The cache does not hold one request; a cache whose size was given holds surely what its blocks hold."""
+    if not plan.block_bytes:
+        return None
+    needed, given = plan.needed(length), arguments.kv_cache_memory_bytes
+    wanted = f"maxModelLen {length} needs {gib(needed)} GiB of KV cache per GPU"
+    if given:
+        if needed - plan.block_bytes <= budget.available_kv:
+            return None
+        enough: Change = {"kv_cache_memory_bytes": ceil(needed * given / max(budget.available_kv, 1) / GIB) * GIB}
+        return Problem("KVCacheTooSmall", f"{wanted}, kvCacheMemory gives {gib(given)}", (enough,))
+    if needed <= budget.available_kv + slack and (slack or not no_length):
+        return None
+    return Problem("KVCacheTooSmall", f"{wanted}, {gib(max(budget.available_kv, 0))} are left on {where}")
+
+
+def _too_much_by_hand(budget: Budget, resident: int, by_hand: int, slack: int, accelerator: Accelerator) -> Problem:
+    """A cache whose size was given, and for which there is no room beside the rest."""
+    message = (
+        f"kvCacheMemory takes {gib(by_hand)} GiB and the rest {gib(resident)}, "
+        f"{describe(accelerator)} has {gib(budget.total)}"
+    )
+    room = (budget.total - resident - slack) // GIB * GIB
+    lower: tuple[Change, ...] = ({"kv_cache_memory_bytes": room},) if room > 0 else ()
+    return Problem("NoMemoryForKVCache", message, (*lower, {"kv_cache_memory_bytes": None}))
+
+
+def _all_asked_for(budget: Budget, used: Overhead, arguments: Arguments, accelerator: Accelerator) -> Problem:
+    """vLLM refuses a budget that is not free when it starts, and CUDA's context is there by then."""
+    message = (
+        f"gpuMemoryUtilization {utilization(arguments):.2f} asks for {gib(budget.requested)} of the "
+        f"{gib(budget.total)} GiB of {accelerator.name}, and CUDA itself has taken some 0.5 before vLLM looks"
+    )
+    lower = floor(100 * (1 - max(GIB, used.warm_up) / budget.total)) / 100
+    return Problem("NoMemoryForKVCache", message, ({"gpu_memory_utilization": max(lower, 0.5)},))
 
 
 def _tight(budget: Budget, used: Overhead, arguments: Arguments) -> str:
@@ -166,7 +221,7 @@ def _tight(budget: Budget, used: Overhead, arguments: Arguments) -> str:
     )
 
 
-def _calmer(budget: Budget, used: Overhead) -> tuple[Mapping[str, object], ...]:
+def _calmer(budget: Budget, used: Overhead) -> tuple[Change, ...]:
     lower = floor(100 * (1 - used.warm_up / budget.total)) / 100
     return ({"max_num_seqs": 256}, {"gpu_memory_utilization": lower}, {"max_num_seqs": 64})
 

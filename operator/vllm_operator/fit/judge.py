@@ -1,8 +1,8 @@
 """The verdict: does this model, with these arguments, fit that accelerator; and if not, what would."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import chain
+from itertools import islice
 from math import ceil
 
 from vllm_operator.fit.examine import Finding, examine
@@ -14,6 +14,13 @@ from vllm_operator.fit.values import Accelerator, Arguments, Problem, Verdict, W
 TENSOR_SIZES = (1, 2, 4, 8, 16, 32)
 """Tensor parallel sizes worth trying: what nodes come in."""
 
+SHORTAGES = ("KVCacheTooSmall", "NoMemoryForKVCache")
+DEEPEST = 2
+"""Arguments that may be wrong at once, each of them corrected before the next one is looked at."""
+MOST_TRIED = 48
+"""Changes that are judged at most: this runs in a reconcile."""
+TRIED = 3
+"""Corrections of one argument that are followed further."""
 
 Evaluate = Callable[[Arguments], Finding]
 
@@ -40,34 +47,43 @@ def judge(
     smallest = None if found.fits is None else _smallest_tensor(evaluate, base, accelerator)
     remedies: tuple[tuple[str, Arguments], ...] = ()
     if found.problem is not None and not shape.missing:
-        remedies = _remedies(evaluate, found.problem, arguments, base, accelerator, shape, smallest)
+        remedies = _remedies(evaluate, found.problem, arguments, accelerator, shape)
     return _verdict(shape, found, arguments, accelerator, smallest, remedies)
 
 
 def _remedies(
-    evaluate: Evaluate,
-    problem: Problem,
-    arguments: Arguments,
-    base: Arguments,
-    accelerator: Accelerator,
-    shape: ModelShape,
-    smallest: int | None,
+    evaluate: Evaluate, problem: Problem, arguments: Arguments, accelerator: Accelerator, shape: ModelShape
 ) -> tuple[tuple[str, Arguments], ...]:
-    """Changes that were judged to fit. A length corrected first is part of every one of them."""
+    """Changes that were judged to fit."""
 
     def judged(changed: Arguments) -> bool | None:
         found = evaluate(changed)
         return (None if found.tight else True) if found.fits else False
 
-    def longest(change: Mapping[str, object]) -> int:
-        found = evaluate(replace(base, **{**change, "max_model_len": -1}))  # type: ignore[arg-type]
-        return found.sure_longest if found.fits else 0
+    ways = islice(_ways(evaluate, problem, arguments, accelerator, shape), MOST_TRIED)
+    return retry(ways, arguments, judged)
 
-    first: dict[str, object] = {} if base is arguments else {"max_model_len": base.max_model_len}
-    still = evaluate(base).problem if first else problem
-    situation = Situation(still or problem, base, accelerator, shape, smallest, longest)
-    options = chain([first] if first else [], candidates(situation) if still else ())
-    return retry(({**first, **change} for change in options), arguments, judged)
+
+def _ways(
+    evaluate: Evaluate, problem: Problem, base: Arguments, accelerator: Accelerator, shape: ModelShape, deep: int = 0
+) -> Iterator[Mapping[str, object]]:
+    """Changes worth trying. What is wrong whatever the memory comes first, and is part of all that is tried after it."""
+    if problem.reason in SHORTAGES:
+
+        def longest(change: Mapping[str, object]) -> int:
+            found = evaluate(replace(base, **{**change, "max_model_len": -1}))  # type: ignore[arg-type]
+            return found.sure_longest if found.fits else 0
+
+        smallest = _smallest_tensor(evaluate, base, accelerator)
+        yield from candidates(Situation(problem, base, accelerator, shape, smallest, longest))
+        return
+    yield from problem.changes
+    for change in problem.changes[:TRIED] if deep < DEEPEST else ():
+        changed = replace(base, **change)  # type: ignore[arg-type]
+        still = evaluate(changed).problem
+        if still is not None and still != problem:
+            more = _ways(evaluate, still, changed, accelerator, shape, deep + 1)
+            yield from ({**change, **further} for further in more)
 
 
 def normal(given: Arguments) -> Arguments:
@@ -118,20 +134,21 @@ def _verdict(
         smallest_tensor_parallel_size=smallest,
         max_model_len=None if (arguments.max_model_len or 0) < 0 and not found.longest else found.length,
         budget=budget,
+        kv_bytes_per_token=plan.bytes_per_token if plan is not None else None,
     )
     if budget is None or plan is None or found.length is None:
         return verdict
-    verdict = replace(verdict, kv_bytes_per_token=plan.bytes_per_token, largest_max_model_len=found.longest)
+    verdict = replace(verdict, largest_max_model_len=found.longest)
     if not plan.block_bytes:
         return replace(verdict, kv_cache_tokens=0)
-    at_once = plan.concurrency(max(budget.available_kv, 0), found.length)
+    at_once = plan.concurrency(max(budget.available_kv, 0), found.length) if found.longest else 0.0
     beside = budget.weights + budget.activations + budget.non_torch + budget.cuda_graphs
     needed = ceil(100 * (beside + plan.needed(found.length)) / budget.total) / 100
     return replace(
         verdict,
         kv_cache_tokens=int(at_once * found.length),
         max_concurrency=round(at_once, 2),
-        utilization_needed=needed if needed <= 1 else None,
+        utilization_needed=needed if needed <= 1 and not arguments.kv_cache_memory_bytes else None,
     )
 
 

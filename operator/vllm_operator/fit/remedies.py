@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from vllm_operator.fit.cache import cache_dtype
 from vllm_operator.fit.quantization import methods
 from vllm_operator.fit.shape import ModelShape
-from vllm_operator.fit.values import Accelerator, Arguments, Problem
+from vllm_operator.fit.values import GIB, Accelerator, Arguments, Problem
 
 MOST = 3
 WORTHWHILE = 256
@@ -14,6 +14,9 @@ WORTHWHILE = 256
 
 A_NODE = 8
 """GPUs in the usual largest node; beyond it pipeline stages cross the network better than tensor parallelism does."""
+
+IRREGULAR = {"kv_cache_memory_bytes": "kvCacheMemory", "max_loras": "maxLoRAs"}
+"""Fields of the spec whose name does not follow from the argument's."""
 
 Change = Mapping[str, object]
 
@@ -91,6 +94,9 @@ def _less_overhead(situation: Situation) -> Iterator[Change]:
         yield {"max_num_batched_tokens": 2048}
     if (arguments.max_num_seqs or 1024) > 64:
         yield {"max_num_seqs": 64}
+    if arguments.enable_lora and arguments.max_loras > 1:
+        yield {"max_loras": arguments.max_loras // 2}
+        yield {"max_loras": 1}
 
 
 def _wider(situation: Situation) -> Iterator[Change]:
@@ -149,9 +155,11 @@ def wording(option: Change) -> str:
 
 def _one(name: str, value: object) -> str:
     first, *rest = name.split("_")
-    field = first + "".join(word.capitalize() for word in rest)
+    field = IRREGULAR.get(name) or first + "".join(word.capitalize() for word in rest)
     if value is None:
         return f"no {field}"
+    if name == "kv_cache_memory_bytes" and isinstance(value, int):
+        return f"{field} {value // GIB}Gi"
     shown = str(value).lower() if isinstance(value, bool) else value
     return f"{field} {'≤ ' if name == 'max_model_len' else ''}{shown}"
 
