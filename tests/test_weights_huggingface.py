@@ -6,17 +6,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
-from threading import Thread
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import pytest
 
 from tests.hub import Hub
 from tests.hub.models import write_model
-from tests.hub.running import OPERATOR, run
+from tests.hub.running import OPERATOR, files_in, run
+from tests.stores.host import Host
 from vllm_weights import VERSION
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.huggingface import HuggingFace
@@ -27,42 +26,6 @@ pytestmark = pytest.mark.weights
 COMMIT = "0" * 40
 FILE = RemoteFile("a folder/model.safetensors", 4, Digest(DigestKind.NONE))
 INFO = {"id": "org/model", "sha": COMMIT, "siblings": [{"rfilename": "x", "size": 1, "blobId": "1" * 40}]}
-
-
-class Host:
-    """An HTTP server that answers everything alike, and keeps the headers of what it was asked."""
-
-    def __init__(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        bound = type("Bound", (_Answering,), {"host": self})
-        self.status, self.body, self.headers = status, body, headers or {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), bound)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-class _Answering(BaseHTTPRequestHandler):
-    host: ClassVar[Host]
-
-    def do_GET(self) -> None:
-        self.host.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-        self.send_response(self.host.status)
-        location = {key: value + self.path for key, value in self.host.headers.items() if key == "Location"}
-        for name, value in {**self.host.headers, **location, "Content-Length": str(len(self.host.body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(self.host.body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Silent."""
 
 
 def source(host: Host | Hub, token: str | None = None, repo: str = "org/model") -> HuggingFace:
@@ -124,10 +87,6 @@ def test_addresses_are_the_hubs() -> None:
         "/api/models/org/model/revision/refs%2Fpr%2F1?blobs=true",
         f"/org/model/resolve/{COMMIT}/a%20folder/model.safetensors",
     ]
-
-
-def files_in(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_no_token_of_the_home_folder_is_sent_and_nothing_is_left_there(hub: Hub, tmp_path: Path) -> None:

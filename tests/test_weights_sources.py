@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from modelscope_hub import HubApi
 
 from tests.hub.models import LLAMA, write_model
 from tests.hub.running import Ended, run
@@ -170,16 +169,6 @@ def test_errors_of_modelscope_are_told_apart(
 
     assert ended.answer.get("reason") == reason
     assert ended.code == (3 if reason else 0)
-
-
-def test_modelscopes_own_client_takes_the_fake_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_model(tmp_path / "root/org/model")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with FakeModelScope(tmp_path / "root") as fake:
-        api = HubApi(endpoint=fake.url)
-        got = Path(api.download_repo("org/model", "model", local_dir=tmp_path / "got"))
-
-    assert (got / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize(

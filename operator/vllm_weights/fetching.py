@@ -201,5 +201,5 @@ def _wrong(file: Incoming) -> WeightsError:
     return WeightsError(
         Reason.WEIGHTS_CORRUPT,
         f"{file.item.file.path} came {file.mismatches} times with another {digest.kind} than {digest.value[:16]}….",
-        "A proxy or mirror serves wrong bytes: fetch from the source itself (HF_ENDPOINT), or clear its cache.",
+        "A proxy or mirror serves wrong bytes: fetch from the source itself, or clear its cache.",
     )

@@ -1,26 +1,45 @@
-"""ModelScope, by the API its own client uses. Every file has a SHA-256; the repository's commit is not told.
+"""ModelScope, or a mirror that speaks its protocol (MODELSCOPE_ENDPOINT), by ModelScope's own client library.
 
-The commit is therefore a hash over names, sizes and checksums, and a pull asks for the revision and compares.
+The library lists the files, builds addresses and tells errors apart; the bytes come through a client of ours, as those
+of the hub do. The commit of a revision is not told, and every file has a SHA-256: so the commit is a hash over names,
+sizes and checksums, and a pull asks for the revision and compares.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from io import BytesIO
+from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 import httpx2
+import requests
+from modelscope_hub import APIError, FileInfo, HubApi, HubConfig, HubError
+from modelscope_hub.constants import DEFAULT_ENDPOINT, REPO_FILES_TRUNCATION_LIMIT
+from modelscope_hub.errors import (
+    AuthenticationError,
+    NetworkError,
+    NotExistError,
+    PermissionDeniedError,
+    raise_for_status,
+)
 
-from vllm_weights import wire
+from vllm_weights import VERSION, wire
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
 
-DEFAULT_ENDPOINT = "https://modelscope.cn"
 DEFAULT_REVISION = "master"
-CUT_AT_FILES = 3000
-"""The server cuts a longer listing without a word."""
+
+
+class _Config(HubConfig):
+    """The library's configuration, without the home folder: nothing is kept in it, and no token is looked for there."""
+
+    def get_session_id(self) -> str:
+        """What the library tells one installation from another by, in each request: the same for all of ours."""
+        return "0" * 32
 
 
 class ModelScope:
@@ -28,47 +47,46 @@ class ModelScope:
 
     def __init__(self, repo: str, environment: Mapping[str, str], *, silence_seconds: float, parallelism: int) -> None:
         self.repo = repo
-        endpoint = (environment.get("MODELSCOPE_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
-        self.host = urlsplit(endpoint).netloc or endpoint
-        self._url = f"{endpoint}/api/v1/models/{repo}"
+        endpoint = HubConfig.normalize_endpoint(environment.get("MODELSCOPE_ENDPOINT") or DEFAULT_ENDPOINT)
+        self.host = urlsplit(endpoint).netloc
         token = (environment.get("MODELSCOPE_API_TOKEN") or "").strip()
         self.has_token = bool(token)
-        # Older endpoints look at the cookie, newer ones at the header.
+        # An empty token, not None: for None the library looks for one in the home folder.
+        self._api = HubApi(_Config(endpoint=endpoint, token=token), user_agent=f"{wire.CLIENT_NAME}/{VERSION}")
+        # As the library itself sends it: older endpoints look at the cookie, newer ones at the header.
         headers = {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
         self._client = wire.client(headers, silence_seconds, parallelism)
         self._revision = DEFAULT_REVISION
 
     def listing(self, revision: str | None) -> Listing:
-        """One request: every file of the revision (default `master`)."""
+        """Every file of the revision (default `master`): one request, or one a folder where the server cuts the list."""
         self._revision = revision or DEFAULT_REVISION
-        with wire.connection_errors_named(self.host):
-            response = self._client.get(
-                f"{self._url}/repo/files", params={"Revision": self._revision, "Recursive": "True"}
-            )
-        if response.status_code != 200:
-            raise self._failure(response)
-        entries = self._entries(response)
-        files = tuple(_file(entry) for entry in entries if entry.get("Type") != "tree")
-        if len(entries) >= CUT_AT_FILES:
+        with self._errors_named():
+            entries = self._api.list_repo_files(self.repo, "model", revision=self._revision)
+        files = tuple(sorted((_file(entry) for entry in entries if not entry.is_dir), key=lambda file: file.path))
+        if not files:
+            raise self._empty()
+        in_folder = Counter(PurePosixPath(entry.path).parent for entry in entries)
+        if max(in_folder.values()) >= REPO_FILES_TRUNCATION_LIMIT:
             raise WeightsError(
                 Reason.HUB_REFUSED,
-                f"{self.repo} holds {CUT_AT_FILES} files or more, and {self.host} lists no more than that.",
+                f"A folder of {self.repo} holds {REPO_FILES_TRUNCATION_LIMIT} files or more, and {self.host} lists no more.",
                 "Use a smaller repository, or another source of the same model.",
             )
-        text = "".join(f"{file.path}\0{file.size}\0{file.digest.value}\n" for file in sorted(files, key=_path))
+        text = "".join(f"{file.path}\0{file.size}\0{file.digest.value}\n" for file in files)
         return Listing(hashlib.sha256(text.encode()).hexdigest()[:40], files)
 
     @contextmanager
     def stream(self, commit: str, file: RemoteFile, start: int, end: int) -> Iterator[Iterator[bytes | memoryview]]:
-        params = {"Revision": self._revision, "FilePath": file.path}
+        url = self._api.legacy.get_download_url(self.repo, "model", file.path, self._revision)
         headers = {"Range": f"bytes={start}-{end - 1}"}
         with (
             wire.connection_errors_named(self.host),
-            self._client.stream("GET", f"{self._url}/repo", params=params, headers=headers) as response,
+            self._client.stream("GET", url, headers=headers) as response,
         ):
             if response.status_code not in (200, 206):
                 response.read()
-                raise self._failure(response, file)
+                raise self._failure(_error_of(response), file, wire.retry_after(response.headers))
             yield wire.body_of_range(response, file, start, end)
 
     def checksum_is_none(self, file: RemoteFile) -> bool:
@@ -78,51 +96,62 @@ class ModelScope:
     def close(self) -> None:
         self._client.close()
 
-    def _entries(self, response: httpx2.Response) -> list[dict[str, Any]]:
-        answer = wire.json_object(response, self.host)
-        data = answer.get("Data")
-        entries = data.get("Files") if isinstance(data, dict) else None
-        if not isinstance(entries, list):
+    @contextmanager
+    def _errors_named(self) -> Iterator[None]:
+        """Turns the library's exceptions into ours."""
+        try:
+            yield
+        except HubError as error:
+            raise self._failure(error, retry_after=getattr(error, "retry_after", None)) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # An answer of another shape than the hub's.
             raise WeightsError(
                 Reason.HUB_REFUSED,
-                f"{self.host} refused to list {self.repo}: {answer.get('Message') or 'no files in its answer'}.",
-                "Check the name, and MODELSCOPE_ENDPOINT.",
-            )
-        return entries
+                f"{self.host} did not answer as ModelScope does for {self.repo} ({type(error).__name__}: {error}).",
+                "Check the endpoint, and whether a proxy answers in its place.",
+            ) from error
+        except requests.RequestException as error:  # Where a body breaks off, the library lets it through.
+            raise wire.unreachable(self.host, f"{type(error).__name__} {error}") from error
 
-    def _failure(self, response: httpx2.Response, file: RemoteFile | None = None) -> WeightsError:
-        status = response.status_code
-        if status == 401 or (status == 403 and not self.has_token):
-            return self._no_access()
-        if status == 403:
-            return WeightsError(
-                Reason.INVALID_TOKEN,
-                f"{self.host} denies access to {self.repo}.",
-                "Ask its owner for access with the account that owns the token.",
-            )
-        if status == 404 and file is not None:
-            return WeightsError(
-                Reason.WEIGHTS_MISSING, f"{self.repo} has no {file.path} any more.", "Inspect the model again."
-            )
-        if status == 404:
-            return self._missing()
-        return wire.common_failure(response, self.host)
+    def _failure(
+        self, error: HubError, file: RemoteFile | None = None, retry_after: float | None = None
+    ) -> WeightsError:
+        match error:
+            case NotExistError() if file is not None:
+                return WeightsError(
+                    Reason.WEIGHTS_MISSING, f"{self.repo} has no {file.path} any more.", "Inspect the model again."
+                )
+            case NotExistError():
+                return self._missing()
+            case AuthenticationError() | PermissionDeniedError():
+                return self._no_access(error)
+            case NetworkError():
+                return wire.unreachable(self.host, error.message)
+            case APIError(status_code=int(status)):
+                return wire.status_failure(
+                    status, self.host, f"for {self.repo}: {error.message}", _bounded(retry_after)
+                )
+        return WeightsError(Reason.HUB_REFUSED, f"{self.host} refused {self.repo}: {error.message}.", error.suggestion)
 
-    def _no_access(self) -> WeightsError:
-        if self.has_token:
+    def _no_access(self, error: HubError) -> WeightsError:
+        if not self.has_token:
+            return WeightsError(
+                Reason.REPO_NOT_FOUND,
+                f"{self.host} hides {self.repo} from strangers.",
+                "Check the spelling; if it is private, name a secret with MODELSCOPE_API_TOKEN.",
+            )
+        if isinstance(error, AuthenticationError):
             how, remedy = "does not accept the token", "Put a valid token into the secret (MODELSCOPE_API_TOKEN)."
-            return WeightsError(Reason.INVALID_TOKEN, f"{self.host} {how}.", remedy)
-        return WeightsError(
-            Reason.REPO_NOT_FOUND,
-            f"{self.host} hides {self.repo} from strangers.",
-            "Check the spelling; if it is private, name a secret with MODELSCOPE_API_TOKEN.",
-        )
+        else:
+            how = f"denies access to {self.repo}"
+            remedy = "Ask its owner for access with the account that owns the token."
+        return WeightsError(Reason.INVALID_TOKEN, f"{self.host} {how}.", remedy)
 
     def _missing(self) -> WeightsError:
-        """A missing revision and a missing repository are both a 404; the repository itself tells them apart."""
-        with wire.connection_errors_named(self.host):
-            exists = self._client.get(self._url).status_code == 200
-        if exists:
+        """A missing revision and a missing repository are both a 404; the default revision tells them apart.
+
+        The library's list of revisions would, too, but it waits as long as a Retry-After says.
+        """
+        if self._revision != DEFAULT_REVISION and self._exists():
             return WeightsError(
                 Reason.REVISION_NOT_FOUND,
                 f"{self.repo} has no revision {self._revision!r}.",
@@ -130,12 +159,40 @@ class ModelScope:
             )
         return WeightsError(Reason.REPO_NOT_FOUND, f"{self.host} has no model {self.repo}.", "Check the spelling.")
 
+    def _exists(self) -> bool:
+        with self._errors_named():
+            try:
+                self._api.list_repo_files(self.repo, "model", recursive=False)
+            except NotExistError:
+                return False
+        return True
 
-def _path(file: RemoteFile) -> str:
-    return file.path
+    def _empty(self) -> WeightsError:
+        return WeightsError(
+            Reason.WEIGHTS_MISSING,
+            f"{self.host} lists no files of {self.repo} at {self._revision}.",
+            "Check the name and the revision; files that are hidden from strangers need a token.",
+        )
 
 
-def _file(entry: Mapping[str, Any]) -> RemoteFile:
-    sha256 = str(entry.get("Sha256") or "").lower()
+def _bounded(seconds: float | None) -> float | None:
+    return None if seconds is None else min(seconds, wire.LONGEST_RETRY_AFTER_SECONDS)
+
+
+def _error_of(response: httpx2.Response) -> HubError:
+    """The library's own error for an answer that a client of ours got."""
+    answer = requests.Response()
+    answer.status_code, answer.url = response.status_code, str(response.url)
+    answer.headers.update(response.headers)
+    answer.raw = BytesIO(response.content)
+    try:
+        raise_for_status(answer)
+    except HubError as error:
+        return error
+    return APIError(f"HTTP {response.status_code}", status_code=response.status_code)
+
+
+def _file(entry: FileInfo) -> RemoteFile:
+    sha256 = (entry.sha256 or "").lower()
     digest = Digest(DigestKind.SHA256, sha256) if sha256 else Digest(DigestKind.NONE)
-    return RemoteFile(str(entry.get("Path")), int(entry.get("Size") or 0), digest)
+    return RemoteFile(entry.path, entry.size, digest)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Mapping
 
 from vllm_weights.grammar import Name
 from vllm_weights.listing import Source
+from vllm_weights.wire import CONNECT_SECONDS
+
+MODELSCOPE_LIMITS = {
+    "MODELSCOPE_API_CONNECT_TIMEOUT": str(round(CONNECT_SECONDS)),
+    "MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS": "1",  # It is tried again by who asks for it, who counts.
+    "MODELSCOPE_LOG_LEVEL": "WARNING",
+}
+"""Its library reads them from the process's environment, once, when it is imported."""
 
 
 def open_source(name: Name, environment: Mapping[str, str], *, stall_seconds: float, parallelism: int) -> Source:
@@ -17,9 +27,18 @@ def open_source(name: Name, environment: Mapping[str, str], *, stall_seconds: fl
 
         return HuggingFace(name.repo, environment, silence_seconds=silence, parallelism=parallelism)
     if name.kind == "modelscope":
+        _prepare_modelscope()
         from vllm_weights.modelscope import ModelScope
 
         return ModelScope(name.repo, environment, silence_seconds=silence, parallelism=parallelism)
     from vllm_weights.buckets import Bucket
 
     return Bucket(name, environment, silence_seconds=silence)
+
+
+def _prepare_modelscope() -> None:
+    os.environ.update(MODELSCOPE_LIMITS)
+    # It brings certificates of its own; all other sources trust those of the image, or of SSL_CERT_FILE.
+    trusted = ssl.get_default_verify_paths()
+    if where := trusted.cafile or trusted.capath:
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", where)

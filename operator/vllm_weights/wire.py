@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import httpx2
 
@@ -49,27 +48,31 @@ def unreachable(host: str, why: str) -> WeightsError:
         Reason.HUB_UNREACHABLE,
         f"{host} cannot be reached or breaks off: {why}.",
         "Check that the namespace may reach it (NetworkPolicy, proxy variables, DNS), and its status page; "
-        "for a mirror set HF_ENDPOINT.",
+        "for a mirror set its address in the platform's settings (HF_ENDPOINT, MODELSCOPE_ENDPOINT).",
     )
 
 
 def common_failure(response: httpx2.Response, host: str) -> WeightsError:
     """The failure of an answer that its source gives no meaning of its own."""
-    status = response.status_code
+    return status_failure(response.status_code, host, f"for {response.url.path}", retry_after(response.headers))
+
+
+def status_failure(status: int, host: str, about: str, seconds: float | None) -> WeightsError:
+    """The failure that a status alone tells; `about` what was asked, or what the answer said, `seconds` when to ask again."""
     if status == 429:
         return WeightsError(
             Reason.HUB_RATE_LIMITED,
             f"{host} limits the rate of requests (HTTP 429).",
             "Set a token: signed-in clients have a higher limit; or wait, or use a mirror.",
-            retry_after=retry_after(response.headers),
+            retry_after=seconds,
         )
     if status >= 500 or status == 408:
         failure = unreachable(host, f"HTTP {status}")
-        failure.retry_after = retry_after(response.headers)
+        failure.retry_after = seconds
         return failure
     return WeightsError(
         Reason.HUB_REFUSED,
-        f"{host} answered HTTP {status} for {response.url.path}.",
+        f"{host} answered HTTP {status} {about}.",
         "Check the name of the source, and that the endpoint speaks this protocol.",
     )
 
@@ -100,18 +103,3 @@ def source_changed(file: RemoteFile, how: str) -> WeightsError:
         f"{file.path} is not what was listed: {how}.",
         "The source changed meanwhile: inspect it again (any change of spec.model or its revision does).",
     )
-
-
-def json_object(response: httpx2.Response, host: str) -> dict[str, Any]:
-    """The JSON object of an answer. Raises HubRefused for anything else: a login page of a proxy, say."""
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise WeightsError(
-            Reason.HUB_REFUSED,
-            f"{host} did not answer JSON for {response.url.path}.",
-            "Check the endpoint, and whether a proxy answers in its place.",
-        )
-    return answer

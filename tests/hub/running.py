@@ -88,3 +88,8 @@ class Program:
 def run(command: str, request: Mapping[str, Any], work: Path, environment: Mapping[str, str]) -> Ended:
     """The program from start to end."""
     return Program(command, request, work, environment).wait()
+
+
+def files_in(folder: Path) -> set[str]:
+    """Every file below, relative to the folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
