@@ -110,6 +110,7 @@ def test_models_from_every_store_are_served_and_servers_reach_none(
         assert not {name for name in variables if name.startswith(("AWS_", "GOOGLE_", "MODELSCOPE_"))}
         assert namespace.ask("/v1/models", name=source.scheme)["data"][0]["id"] == source.served
     assert all(store.asked for store in stores.values())
+    assert any(asker.startswith("modelscope_hub/") for asker in stores["modelscope"].askers)
 
 
 def _give(namespace: Namespace, source: Source) -> None:

@@ -33,6 +33,7 @@ class FolderServer(LocalServer):
         self.token = token
         self.fail_next: list[int] = []
         self.asked: list[str] = []
+        self.askers: set[str] = set()
         super().__init__(self.handler, host, fake=self)
         self.url = f"http://{self.address}"
 
@@ -44,6 +45,7 @@ class FolderHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.fake.asked.append(self.path)
+        self.fake.askers.add(self.headers.get("User-Agent", ""))
         try:
             if self.fake.fail_next:
                 raise Answer(self.fake.fail_next.pop(0), b"busy")
