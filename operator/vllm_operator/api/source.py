@@ -11,11 +11,11 @@ _REPO = rf"{_NAME}/{_NAME}"
 _REVISION = r"@[A-Za-z0-9][A-Za-z0-9._/-]{0,127}"
 _LABEL = r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
 _BUCKET = r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]"
-_SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._=+-]*"
+_SEGMENT = r"\.?[A-Za-z0-9_][A-Za-z0-9._=+-]*"
 _PATH = rf"{_SEGMENT}(/{_SEGMENT})*/?"
 _DIGEST = r"@sha256:[a-f0-9]{64}"
 
-# One alternative for each scheme. Segments never begin with a dot, so no path climbs out of its root.
+# One alternative for each scheme. No segment is `.` or `..`, so no path climbs out of its root.
 SOURCE_PATTERNS = {
     "repository": _REPO,
     "hf": rf"hf://{_REPO}({_REVISION})?",

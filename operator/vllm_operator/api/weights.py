@@ -95,7 +95,13 @@ class AdapterCache(Base):
 class Weights(Base):
     """The part of `spec` about weights."""
 
-    token_secret_ref: TokenSecretRef | None = Field(None, description="Secret with the hub's token (HF_TOKEN).")
+    token_secret_ref: TokenSecretRef | None = Field(
+        None,
+        description=(
+            "Secret with the token of the model's hub; where the model is in no hub, of the first one that is asked: for "
+            "the tokenizer, the draft model, an adapter. Another hub is asked without a token."
+        ),
+    )
     credentials_secret_ref: SecretRef | None = Field(
         None,
         description=(

@@ -30,6 +30,8 @@ CREDENTIALS: Mapping[Scheme, tuple[str, ...]] = {
     Scheme.HF: ("HF_TOKEN",),
 }
 
+TOKENS: Mapping[Scheme, str] = {Scheme.HF: "HF_TOKEN", Scheme.MODELSCOPE: "MODELSCOPE_API_TOKEN"}
+
 # No server talks to a hub or reports its use; a redirect must not lead a media download into the cluster.
 _ALWAYS = {
     "DO_NOT_TRACK": "1",
@@ -102,8 +104,13 @@ def server_environment(
     return tuple(sorted([*plain(values), *references], key=lambda variable: str(variable["name"])))
 
 
-def job_environment(spec: Spec, settings: Settings, request: Json, schemes: Sequence[Scheme]) -> tuple[Json, ...]:
-    """The variables of the weights program: its request, the addresses of hubs and stores, and secrets by reference."""
+def job_environment(
+    spec: Spec, settings: Settings, request: Json, schemes: Sequence[Scheme], hub: Scheme | None
+) -> tuple[Json, ...]:
+    """The variables of the weights program: its request, the addresses of hubs and stores, and secrets by reference.
+
+    `hub` is the one that the token is for.
+    """
     values = {
         "DO_NOT_TRACK": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -113,9 +120,8 @@ def job_environment(spec: Spec, settings: Settings, request: Json, schemes: Sequ
         **store_addresses(settings, schemes),
     }
     references: list[Json] = []
-    if spec.token_secret_ref:
-        token = "MODELSCOPE_API_TOKEN" if list(schemes) == [Scheme.MODELSCOPE] else "HF_TOKEN"
-        references.append(from_secret(token, spec.token_secret_ref.name, spec.token_secret_ref.key))
+    if spec.token_secret_ref and hub in schemes:
+        references.append(from_secret(TOKENS[hub], spec.token_secret_ref.name, spec.token_secret_ref.key))
     taken = {**values, **{str(reference["name"]): "" for reference in references}}
     references += credentials(spec, schemes, beside=taken)
     return tuple(sorted([*plain(values), *references], key=lambda variable: str(variable["name"])))

@@ -19,7 +19,7 @@ from vllm_operator.plan.labels import (
     shared_labels,
 )
 from vllm_operator.plan.names import digest, hashed_name
-from vllm_operator.plan.parts import DEFAULT_TRIES, MODEL, identity
+from vllm_operator.plan.parts import DEFAULT_TRIES, MODEL, identity, schemes_of, token_hub
 from vllm_operator.plan.source import Source, everyday_name
 from vllm_operator.plan.types import JobPlan, Part, Placement
 from vllm_operator.settings import Settings
@@ -102,8 +102,8 @@ def _job(
     placement: Placement,
 ) -> JobPlan:
     spec = model.spec
-    schemes = list(dict.fromkeys(part.source.scheme for part in parts))
-    env = job_environment(spec, settings, request, schemes)
+    schemes = schemes_of(parts)
+    env = job_environment(spec, settings, request, schemes, token_hub(spec))
     tries = spec.download.tries or DEFAULT_TRIES
     labels = shared_labels(action) | ({CLAIM_LABEL: digest(claim_name)} if claim_name else {})
     return JobPlan(

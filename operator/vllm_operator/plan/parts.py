@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vllm_operator.api import Scheme, Spec
@@ -25,7 +25,8 @@ def parts_of(spec: Spec) -> tuple[Part, ...]:
     Raises ValueError for what is no source.
     """
     model = source_of(spec)
-    parts = [Part(MODEL, model, spec.revision or model.revision, _request(spec, model, spec.revision))]
+    request = _request(spec, model, spec.revision)
+    parts = [Part(MODEL, model, spec.revision or model.revision, request, tokenizer=_pulled_tokenizer(spec))]
     draft = draft_of(spec)
     if draft is not None:
         request = _base_request(spec, *draft) | {"trustRemoteCode": bool(spec.trust_remote_code)}
@@ -62,12 +63,28 @@ def _request(spec: Spec, source: Source, revision: str | None) -> Mapping[str, A
         "loadFormat": spec.load_format,
         "trustRemoteCode": bool(spec.trust_remote_code),
     }
-    if spec.tokenizer:
-        tokenizer = parse_source(spec.tokenizer)
-        if tokenizer.is_pulled:
-            asked = {"source": tokenizer.uri, "revision": spec.tokenizer_revision or tokenizer.revision}
-            request["tokenizer"] = _without_none(asked)
+    if tokenizer := _pulled_tokenizer(spec):
+        asked = {"source": tokenizer.uri, "revision": spec.tokenizer_revision or tokenizer.revision}
+        request["tokenizer"] = _without_none(asked)
     return _without_none(request)
+
+
+def _pulled_tokenizer(spec: Spec) -> Source | None:
+    tokenizer = parse_source(spec.tokenizer) if spec.tokenizer else None
+    return tokenizer if tokenizer and tokenizer.is_pulled else None
+
+
+def schemes_of(parts: Iterable[Part]) -> list[Scheme]:
+    """Everybody whom these parts are asked of, their tokenizers among them, in the order of the spec."""
+    sources = [source for part in parts for source in (part.source, part.tokenizer) if source]
+    return list(dict.fromkeys(source.scheme for source in sources))
+
+
+def token_hub(spec: Spec) -> Scheme | None:
+    """The hub that tokenSecretRef is for: the model's, else the first that is asked at all. No other one gets it."""
+    static = parts_of(spec)
+    parts = (*static, *adapter_parts(spec)) if spec.loads_live else static
+    return next((scheme for scheme in schemes_of(parts) if scheme in HUBS), None)
 
 
 def _base_request(spec: Spec, source: Source, revision: str | None) -> dict[str, Any]:
@@ -178,6 +195,9 @@ def _part_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
                 "Put the tokenizer beside the weights, or name a claim, an image or a folder.",
             )
         )
+    if spec.token_secret_ref and token_hub(spec) is None:
+        remedy = "Leave it out; the keys of a bucket go into credentialsSecretRef."
+        found.append(_invalid("tokenSecretRef has no effect: nothing is asked of a hub.", remedy))
     if spec.tokenizer_revision and not (tokenizer and tokenizer.is_pulled):
         found.append(
             _invalid("tokenizerRevision has no tokenizer that it belongs to.", "Set tokenizer, or leave it out.")

@@ -10,7 +10,7 @@ from vllm_operator.plan.environment import reserved_names
 from vllm_operator.plan.flags import may_mean
 from vllm_operator.plan.labels import is_reserved
 from vllm_operator.plan.parts import uses_nodes
-from vllm_operator.plan.source import is_allowed
+from vllm_operator.plan.source import everyday_name, is_allowed
 from vllm_operator.plan.types import Part, Problem, ProblemReason
 from vllm_operator.settings import Settings
 
@@ -24,6 +24,7 @@ def policy_problems(model: VLLMModel, parts: tuple[Part, ...], settings: Setting
         *_node_problems(model, parts, settings),
         *_code_problems(model, settings),
         *_adapter_problems(model, settings),
+        *_name_problems(model),
         *_image_problems(model, settings),
         *_environment_problems(model, settings),
         *_media_problems(model, settings),
@@ -68,6 +69,15 @@ def _code_problems(model: VLLMModel, settings: Settings) -> list[Problem]:
         )
         return [_problem("code", "trustRemoteCode: the platform does not run code from model repositories.", remedy)]
     return []
+
+
+def _name_problems(model: VLLMModel) -> list[Problem]:
+    """Where servedModelName is given, the API server itself has looked."""
+    served = everyday_name(parse_source(model.spec.model))
+    if model.spec.served_model_name or served not in {adapter.name for adapter in model.spec.adapters}:
+        return []
+    message = f"adapters: {served} is the model's own name; clients could not tell the two apart."
+    return [_problem("spec", message, "Name the adapter otherwise, or set servedModelName.")]
 
 
 def _adapter_problems(model: VLLMModel, settings: Settings) -> list[Problem]:

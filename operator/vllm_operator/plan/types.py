@@ -61,6 +61,7 @@ class Part:
     revision: str | None
     request: Json  # what the weights program is asked, without commit and destination
     is_adapter: bool = False
+    tokenizer: Source | None = None  # pulled with it, from elsewhere
 
 
 @dataclass(frozen=True, slots=True)

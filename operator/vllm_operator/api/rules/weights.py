@@ -51,7 +51,10 @@ SOURCES = (
     needs(
         "credentialsSecretRef",
         "[self.model].exists(m, m.startsWith('s3://') || m.startsWith('gs://')) || has(self.adapters) && "
-        "self.adapters.exists(a, a.source.startsWith('s3://') || a.source.startsWith('gs://'))",
+        "self.adapters.exists(a, a.source.startsWith('s3://') || a.source.startsWith('gs://')) || "
+        "has(self.tokenizer) && (self.tokenizer.startsWith('s3://') || self.tokenizer.startsWith('gs://')) || "
+        "has(self.speculativeConfig) && has(self.speculativeConfig.model) && "
+        "(self.speculativeConfig.model.startsWith('s3://') || self.speculativeConfig.model.startsWith('gs://'))",
         "credentialsSecretRef: is for s3:// and gs:// sources; the hub's token goes into tokenSecretRef",
     ),
 )
