@@ -93,7 +93,7 @@ def test_what_the_platform_allows_is_not_told(policy: Any, spec: Any) -> None:
         ({"model": "pvc://a/b", "tokenizer": "org/t"}, "InvalidSpec", "tokenizer hf://org/t is downloaded together"),
         (
             {
-                "model": "s3://bucket/a",
+                "model": "s3://bucket/m",
                 "cache": {"type": "None"},
                 "load_format": "runai_streamer",
                 "adapters": ({"name": "a", "source": "org/a"},),

@@ -28,6 +28,7 @@ SAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "sources.s3.region": ("eu-1", S3),
     "sources.gs.endpoint": ("https://gs.example.com", {"model": "gs://bucket/prefix"}),
     "sources.modelscope.endpoint": ("https://ms.example.com", {"model": "modelscope://org/name"}),
+    "sources.trustedCertificates": ({"configMap": "trusted"}, {}),
     "policy.allowedImages": (["ours/"], {"image": "theirs:1"}),
     "policy.allowTrustRemoteCode": (False, {"trust_remote_code": True}),
     "policy.allowedSources": (["hf://ours/*"], {}),

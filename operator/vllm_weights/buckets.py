@@ -39,6 +39,7 @@ BAD_CREDENTIALS = re.compile(
 )
 NO_CREDENTIALS = re.compile(r"InstanceCredential|TokenRequest|OpenCredentials|DecodeCredentials|CredentialProvider")
 """obstore's words where nothing in its chain of credentials answers."""
+NOT_TRUSTED = re.compile(r"InvalidCertificate\(\s*(\w+)")
 STATUS = re.compile(r"status(?: code)?: (\d{3})")
 
 
@@ -142,6 +143,8 @@ class Bucket:
             return WeightsError(Reason.HUB_RATE_LIMITED, f"{self.where} limits the rate of requests.", remedy)
         if status == 0 and NO_CREDENTIALS.search(said):
             return _bad_credentials(self.where, f"needs credentials, and none are given: {short}")
+        if found := NOT_TRUSTED.search(said):
+            return wire.not_trusted(self.where, found[1])
         return self._unreachable(status, short)
 
     def _unreachable(self, status: int, short: str) -> WeightsError:

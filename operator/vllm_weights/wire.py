@@ -44,11 +44,21 @@ def connection_errors_named(host: str) -> Iterator[None]:
 
 
 def unreachable(host: str, why: str) -> WeightsError:
+    if "CERTIFICATE_VERIFY_FAILED" in why:
+        return not_trusted(host, why)
     return WeightsError(
         Reason.HUB_UNREACHABLE,
         f"{host} cannot be reached or breaks off: {why}.",
         "Check that the namespace may reach it (NetworkPolicy, proxy variables, DNS), and its status page; "
         "for a mirror set its address in the platform's settings (HF_ENDPOINT, MODELSCOPE_ENDPOINT).",
+    )
+
+
+def not_trusted(host: str, why: str) -> WeightsError:
+    return WeightsError(
+        Reason.HUB_UNREACHABLE,
+        f"{host} shows a certificate of an authority that is not trusted: {why}.",
+        "Have the platform name the authority (sources.trustedCertificates of its settings), or mend the address.",
     )
 
 

@@ -11,7 +11,7 @@ _REPO = rf"{_NAME}/{_NAME}"
 _REVISION = r"@[A-Za-z0-9][A-Za-z0-9._/-]{0,127}"
 _LABEL = r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?"
 _BUCKET = r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]"
-_SEGMENT = r"\.?[A-Za-z0-9_][A-Za-z0-9._=+-]*"
+_SEGMENT = r"[.]?[A-Za-z0-9_][A-Za-z0-9._=+-]*"
 _PATH = rf"{_SEGMENT}(/{_SEGMENT})*/?"
 _DIGEST = r"@sha256:[a-f0-9]{64}"
 

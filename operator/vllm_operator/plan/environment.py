@@ -14,6 +14,7 @@ Json = Mapping[str, Any]
 HOME = "/home/vllm"
 COMPILE_CACHE = "/compile-cache"
 PROGRESS_PORT = 8079
+CERTIFICATES = "/certificates/ca.crt"
 
 # What a store's client reads; a Secret may lack any of them (a region, a session), so each is optional.
 CREDENTIALS: Mapping[Scheme, tuple[str, ...]] = {
@@ -119,8 +120,10 @@ def job_environment(
         "WEIGHTS_REQUEST": canonical(request),
         **store_addresses(settings, schemes),
     }
+    if settings.sources.trusted_certificates:
+        values["SSL_CERT_FILE"] = CERTIFICATES
     references: list[Json] = []
-    if spec.token_secret_ref and hub in schemes:
+    if spec.token_secret_ref and hub is not None and hub in schemes:
         references.append(from_secret(TOKENS[hub], spec.token_secret_ref.name, spec.token_secret_ref.key))
     taken = {**values, **{str(reference["name"]): "" for reference in references}}
     references += credentials(spec, schemes, beside=taken)

@@ -18,6 +18,7 @@ from vllm_operator.plan.labels import (
     SOURCE_ANNOTATION,
     shared_labels,
 )
+from vllm_operator.plan.mounts import certificates_mount
 from vllm_operator.plan.names import digest, hashed_name
 from vllm_operator.plan.parts import DEFAULT_TRIES, MODEL, identity, schemes_of, token_hub
 from vllm_operator.plan.source import Source, everyday_name
@@ -105,6 +106,7 @@ def _job(
     schemes = schemes_of(parts)
     env = job_environment(spec, settings, request, schemes, token_hub(spec))
     tries = spec.download.tries or DEFAULT_TRIES
+    certificates = certificates_mount(settings)
     labels = shared_labels(action) | ({CLAIM_LABEL: digest(claim_name)} if claim_name else {})
     return JobPlan(
         name=name,
@@ -126,10 +128,14 @@ def _job(
         deadline_seconds=INSPECT_SECONDS if action == "inspect" else None,
         progress_port=PROGRESS_PORT,
         placement=placement,
+        volumes=certificates.volumes if certificates else (),
+        mounts=certificates.mounts if certificates else (),
     )
 
 
 def _made_with(settings: Settings, schemes: Sequence[Scheme]) -> str:
     """The same for every model that shares the Job, so that no two of them take turns in making it anew."""
     addresses = store_addresses(settings, schemes)
+    if trusted := settings.sources.trusted_certificates:
+        addresses["SSL_CERT_FILE"] = f"{trusted.config_map}/{trusted.key}"
     return digest([settings.images.weights, settings.defaults.image_pull_policy, addresses])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from vllm_operator.api import Scheme
 from vllm_operator.api.source import Source
-from vllm_operator.plan.environment import COMPILE_CACHE
+from vllm_operator.plan.environment import CERTIFICATES, COMPILE_CACHE
+from vllm_operator.settings import Settings
 
 COMPILE_CACHE_FOLDER = ".compile-cache"
 _FOLDERS = {Scheme.PVC: "claim", Scheme.OCI: "image", Scheme.FILE: "node"}
@@ -39,6 +41,18 @@ def folder_mount(at: str, size: str) -> Mounted:
         ({"name": "weights", "emptyDir": {"sizeLimit": size}},),
         ({"name": "weights", "mountPath": at, "readOnly": True},),
     )
+
+
+def certificates_mount(settings: Settings) -> Mounted | None:
+    """The authorities that downloads trust, from the namespace's own ConfigMap; None where the platform names none."""
+    trusted = settings.sources.trusted_certificates
+    if trusted is None:
+        return None
+    file = PurePosixPath(CERTIFICATES)
+    items = [{"key": trusted.key, "path": file.name}]
+    volume = {"name": "certificates", "configMap": {"name": trusted.config_map, "items": items}}
+    mount = {"name": "certificates", "mountPath": str(file.parent), "readOnly": True}
+    return Mounted(CERTIFICATES, (volume,), (mount,))
 
 
 def mounted(source: Source, role: str) -> Mounted:

@@ -196,6 +196,8 @@ def _volumes_and_mounts(plan: Plan, weights: WeightsPlan, template: Template | N
     if template:
         volumes.append(template.volume)
         mounts.append(template.mount)
+    if weights.pull_in_pod:
+        volumes += weights.pull_in_pod.volumes
     if adapters := adapter_mount(plan.adapter_claim):
         volumes += adapters.volumes
         mounts += adapters.mounts

@@ -82,6 +82,8 @@ class JobPlan:
     deadline_seconds: int | None
     progress_port: int
     placement: Placement
+    volumes: tuple[Json, ...] = ()  # beside its claim and /tmp
+    mounts: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,12 +121,20 @@ class S3(_Section):
     region: str | None = None
 
 
+class TrustedCertificates(_Section):
+    """A ConfigMap that every namespace of models has, and its key with the authorities that downloads trust."""
+
+    config_map: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]{1,253}$")] = "ca.crt"
+
+
 class Sources(_Section):
-    """Addresses of the places that models come from, other than the hub."""
+    """Addresses of the places that models come from, other than the hub, and who may vouch for all of them."""
 
     s3: S3 = S3()
     gs: Hub = Hub()
     modelscope: Hub = Hub()
+    trusted_certificates: TrustedCertificates | None = None  # None: those that the weights image trusts
 
 
 class Policy(_Section):
