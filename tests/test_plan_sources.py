@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from tests.builders import a_model
-from tests.golden.canned import problems, settings
-from vllm_operator.plan import JobPlan, plan_model
+from tests.golden.canned import answer_to, problems, settings
+from vllm_operator.plan import JobPlan, plan_model, plan_server, plan_weights
+from vllm_operator.plan.labels import MADE_WITH_ANNOTATION
+from vllm_operator.render import render_part
 
 MIRRORS = {
     "hub": {"endpoint": "https://hf.example.com"},
@@ -119,3 +122,36 @@ def test_an_adapter_cannot_have_the_models_own_name(model: str, name: str) -> No
     ((_, message),) = problems(**spec)
     assert message.startswith(f"adapters: {name} is the model's own name")
     assert not problems(**spec, served_model_name=("other",))
+
+
+def test_every_download_trusts_the_platforms_authorities() -> None:
+    given = settings(sources={"trustedCertificates": {"configMap": "trusted", "key": "bundle.pem"}})
+    plan = plan_model(a_model(), given)
+    for job in (plan.inspect, plan_weights(plan, answer_to(plan)).pull):
+        assert variables(job)["SSL_CERT_FILE"]["value"] == "/certificates/ca.crt"
+        pod = render_part(job)["spec"]["template"]["spec"] if job else {}
+        items = [{"key": "bundle.pem", "path": "ca.crt"}]
+        assert {"name": "certificates", "configMap": {"name": "trusted", "items": items}} in pod["volumes"]
+        mount = {"name": "certificates", "mountPath": "/certificates", "readOnly": True}
+        assert mount in pod["containers"][0]["volumeMounts"]
+
+
+def test_a_pod_that_downloads_for_itself_trusts_them_and_its_server_does_not_know_them() -> None:
+    given = settings(sources={"trustedCertificates": {"configMap": "trusted"}})
+    plan = plan_model(a_model(cache={"type": "None"}), given)
+    server = plan_server(plan, plan_weights(plan, answer_to(plan)))
+    pod = render_part(server.deployment)["spec"]["template"]["spec"]
+
+    assert [volume["name"] for volume in pod["volumes"]].count("certificates") == 1
+    assert "certificates" in [mount["name"] for mount in pod["initContainers"][0]["volumeMounts"]]
+    assert "certificates" not in json.dumps(pod["containers"])
+    assert "SSL_CERT_FILE" not in json.dumps(pod["containers"])
+
+
+def test_a_download_that_failed_is_tried_again_with_other_authorities() -> None:
+    trusted = {"trustedCertificates": {"configMap": "trusted"}}
+    without, others = (plan_model(a_model(), settings(sources=sources)).inspect for sources in ({}, trusted))
+
+    assert without is not None and others is not None
+    assert without.name == others.name
+    assert without.annotations[MADE_WITH_ANNOTATION] != others.annotations[MADE_WITH_ANNOTATION]

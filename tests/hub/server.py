@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import sys
 import threading
 from collections.abc import Mapping
@@ -34,21 +35,21 @@ class Hub:
         self.line = Line(line)
         self.control = control
         handler = type("BoundHandler", (_Handler,), {"hub": self})
-        self._server = _Server((host, port), handler)
-        self.port: int = self._server.server_address[1]
+        self.tcp = _Server((host, port), handler)
+        self.port: int = self.tcp.server_address[1]
         self.url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{self.port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self.tcp.serve_forever, args=(0.05,), daemon=True)
 
     def __enter__(self) -> Hub:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self.tcp.shutdown()
+        self.tcp.server_close()
 
     def serve_forever(self) -> None:
-        self._server.serve_forever()
+        self.tcp.serve_forever()
 
     def break_next(self, kind: str, **how: Any) -> None:
         """Sets a fault, with the names of tests/hub/faults.py."""
@@ -202,7 +203,8 @@ class _Handler(BaseHTTPRequestHandler):
         if file.sha256 is None:
             self._serve_file(repo, commit.sha, path, head)
             return
-        base = f"http://{self.headers.get('Host', '')}"
+        scheme = "https" if isinstance(self.connection, ssl.SSLSocket) else "http"
+        base = f"{scheme}://{self.headers.get('Host', '')}"
         self.send_response(302)
         self._file_headers(file, commit)
         self.send_header("Location", f"{base}/_cdn/{repo}/{commit.sha}/{quote(path)}?Signature=test")

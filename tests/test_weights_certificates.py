@@ -1,0 +1,57 @@
+"""Whose certificates are trusted: one file says it for the library of every source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.hub import Hub
+from tests.hub.models import write_model
+from tests.hub.running import Ended, run
+from tests.stores.gcs import FakeGoogleStorage
+from tests.stores.modelscope import FakeModelScope
+from tests.stores.tls import Authority
+
+pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
+
+SOURCES = {
+    "org/model": (Hub, "HF_ENDPOINT"),
+    "modelscope://org/model": (FakeModelScope, "MODELSCOPE_ENDPOINT"),
+    "gs://org/model": (FakeGoogleStorage, "GOOGLE_BASE_URL"),
+}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls") / "authority")
+
+
+def pulled(source: str, authority: Authority, tmp_path: Path, trusted: Mapping[str, str]) -> Ended:
+    write_model(tmp_path / "root/org/model")
+    kind, variable = SOURCES[source]
+    with kind(tmp_path / "root") as server:
+        address = server.url.replace("http://", "https://")
+        environment = {variable: address, "GOOGLE_SKIP_SIGNATURE": "true", **trusted}
+        request = {"source": source, "destination": str(tmp_path / "to/model"), "tries": 1, "backoffSeconds": 0}
+        authority.encrypt(server.tcp)
+        return run("pull", request, tmp_path / "work", environment)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_authority_of_ones_own_is_trusted_where_it_is_named(
+    source: str, authority: Authority, tmp_path: Path
+) -> None:
+    ended = pulled(source, authority, tmp_path, {"SSL_CERT_FILE": str(authority.file)})
+
+    assert ended.code == 0, ended.output
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_an_authority_that_nobody_named_is_told(source: str, authority: Authority, tmp_path: Path) -> None:
+    ended = pulled(source, authority, tmp_path, {})
+
+    assert (ended.code, ended.answer["reason"]) == (1, "HubUnreachable")
+    assert "an authority that is not trusted" in ended.answer["message"]
+    assert "sources.trustedCertificates" in ended.answer["remedy"]
