@@ -23,6 +23,7 @@ from vllm_operator.decide.types import (
     ClaimSeen,
     Decision,
     DeploymentSeen,
+    DeviceSeen,
     JobSeen,
     JobState,
     PodSeen,
@@ -54,6 +55,7 @@ class Cluster:
     autoscaled: bool = False
     strangers: tuple[Ref, ...] = ()
     missing: tuple[str, ...] = ()
+    devices: Mapping[str, tuple[DeviceSeen, ...]] = field(default_factory=dict)
 
     # What the operator does.
 
@@ -78,7 +80,8 @@ class Cluster:
             claim = self.claims.get(weights.claim_name or "")
             seen = replace(seen, pull=self.jobs.get(weights.pull.name, JobSeen()), claim=claim)
         stale = () if weights is None else self._stale(named)
-        return replace(seen, stale=stale, autoscaled=self.autoscaled, strangers=self.strangers, missing=self.missing)
+        seen = replace(seen, stale=stale, autoscaled=self.autoscaled, strangers=self.strangers, missing=self.missing)
+        return replace(seen, devices=self.devices)
 
     def reconcile(self) -> Decision:
         """Look, decide, carry out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +16,10 @@ from tests.decide_facts import (
     said,
 )
 from tests.decide_world import Cluster, a_serving_cluster
+from vllm_operator.api import Condition
 from vllm_operator.decide.annotations import IGNORE_FIT
 from vllm_operator.decide.question import accelerator_of, answer_to, arguments_of, question_of
-from vllm_operator.decide.types import NodesSeen, Seen
+from vllm_operator.decide.types import DeviceSeen
 from vllm_operator.fit import Verdict, WeightsSummary
 from vllm_operator.plan import plan_model
 
@@ -99,12 +101,49 @@ def test_of_several_accelerators_one_that_fits_is_enough_and_the_others_are_name
 
 
 def test_what_the_nodes_say_counts_where_nobody_else_knows():
-    seen = Seen(nodes=NodesSeen(memory_bytes=GIB, compute_capability="8.0"))
+    device = DeviceSeen(memory_bytes=GIB, compute_capability="8.0")
     cluster = Cluster()
     profiles = dict(plan_model(cluster.model, SETTINGS).profiles)
 
-    assert accelerator_of("nvidia", profiles["nvidia"], seen.nodes).memory_bytes == GIB
-    assert accelerator_of("nvidia-l4", SETTINGS.accelerators["nvidia-l4"], seen.nodes).memory_bytes != GIB
+    assert accelerator_of("nvidia", profiles["nvidia"], device).memory_bytes == GIB
+    assert accelerator_of("nvidia-l4", SETTINGS.accelerators["nvidia-l4"], device).memory_bytes != GIB
+
+
+LARGE = DeviceSeen(80 * GIB, "9.0", "NVIDIA-H100")
+SMALL = DeviceSeen(GIB, "8.9", "NVIDIA-TOY")
+
+
+def fits_on(*devices: DeviceSeen) -> Condition:
+    """The condition where the accelerator is any NVIDIA one, and nodes have these."""
+    return said(Cluster(devices={"nvidia": devices}).settle().status, "Fits")
+
+
+def test_nodes_of_different_devices_fit_when_each_of_them_does():
+    assert fits_on(LARGE, replace(LARGE, memory_bytes=40 * GIB)).status == "True"
+    assert fits_on(SMALL).status == "False"
+    mixed = fits_on(LARGE, SMALL)
+
+    assert (mixed.status, mixed.reason) == ("Unknown", "FitUnknown")
+    assert "it fits on NVIDIA-H100 (80 GiB), and not on NVIDIA-TOY (1 GiB)" in mixed.message
+    assert "pod.nodeSelector" in mixed.message
+
+
+def test_a_node_that_does_not_tell_its_devices_memory_leaves_it_open():
+    assert "missing is the memory of nvidia" in fits_on(SMALL, DeviceSeen()).message
+
+
+def test_a_device_that_pods_share_is_no_sure_fit():
+    assert "up to 4 pods share" in fits_on(replace(LARGE, shared_by=4)).message
+    assert fits_on(replace(SMALL, shared_by=4)).status == "False"
+
+
+def test_a_slice_has_no_peers():
+    profile = SETTINGS.accelerators["nvidia"]
+
+    assert not accelerator_of("nvidia", profile, replace(LARGE, is_slice=True)).peers
+    assert not accelerator_of(
+        "mine", profile.model_copy(update={"resource_name": "nvidia.com/mig-1g.10gb"}), LARGE
+    ).peers
 
 
 def on_a_cpu(limit: str | None = None, request: str | None = None, cache: str | None = None, **spec: Any) -> Verdict:

@@ -9,7 +9,8 @@ import pytest
 
 from tests.wire.fixtures import a_vllmmodel
 from vllm_operator.api import VLLMModel
-from vllm_operator.observe.nodes import nodes_seen
+from vllm_operator.decide.types import DeviceSeen
+from vllm_operator.observe.nodes import HIDDEN, devices_seen
 from vllm_operator.observe.reading import container_state, count, newest, parsed
 from vllm_operator.plan import plan_model
 from vllm_operator.settings import load
@@ -29,28 +30,59 @@ def a_plan(**spec: Any) -> Any:
     return plan_model(VLLMModel.model_validate(body), SETTINGS)
 
 
-def a_node(labels: Mapping[str, str]) -> dict[str, Any]:
-    return {"metadata": {"name": "n", "labels": dict(labels)}}
+def a_node(labels: Mapping[str, str], **capacity: str) -> dict[str, Any]:
+    return {"metadata": {"name": "n", "labels": dict(labels)}, "status": {"capacity": capacity}}
 
 
-def test_the_largest_accelerator_that_the_model_may_use_is_read_from_labels() -> None:
+def seen(*nodes: dict[str, Any], profile: str = "nvidia", **spec: Any) -> tuple[DeviceSeen, ...]:
+    return devices_seen(nodes, a_plan(accelerator=profile, **spec)).get(profile, ())
+
+
+EIGHTY = 80 * 1024**3 - HIDDEN
+
+
+def test_each_kind_of_device_that_the_model_may_use_is_read_from_labels() -> None:
     t4 = {"nvidia.com/gpu.memory": "15360", "nvidia.com/gpu.compute.major": "7", "nvidia.com/gpu.compute.minor": "5"}
-    found = nodes_seen([a_node(t4), a_node(A100), a_node({})], a_plan())
+    large, small = seen(a_node(t4), a_node(A100), a_node({}), a_node(A100))
 
-    assert (found.memory_bytes, found.compute_capability) == (80 * 1024**3, "8.0")
-    assert found.product == "NVIDIA-A100-SXM4-80GB"
+    assert (large.memory_bytes, large.compute_capability) == (EIGHTY, "8.0")
+    assert (large.product, small.compute_capability) == ("NVIDIA-A100-SXM4-80GB", "7.5")
+
+
+def test_a_node_with_devices_and_no_labels_is_one_of_an_unknown_kind() -> None:
+    assert seen(a_node({}, **{"nvidia.com/gpu": "8"})) == (DeviceSeen(),)
+    assert seen(a_node(A100, **{"nvidia.com/gpu": "0"})) == ()
+    assert seen(a_node({"amd.com/gpu.vram": "192G"}, **{"amd.com/gpu": "8"})) == ()
+    (mi300x,) = seen(a_node({"amd.com/gpu.vram": "192G"}, **{"amd.com/gpu": "8"}), profile="amd")
+    assert mi300x.memory_bytes == 192 << 30
 
 
 def test_nodes_that_the_model_may_not_use_say_nothing() -> None:
-    plan = a_plan(pod={"nodeSelector": {"zone": "b"}})
+    pod = {"nodeSelector": {"zone": "b"}}
 
-    assert nodes_seen([a_node(A100)], plan).memory_bytes is None
-    assert nodes_seen([a_node({**A100, "zone": "b"})], plan).memory_bytes == 80 * 1024**3
+    assert seen(a_node(A100), pod=pod) == ()
+    assert [device.memory_bytes for device in seen(a_node({**A100, "zone": "b"}), pod=pod)] == [EIGHTY]
 
 
-@pytest.mark.parametrize("memory", ["", "many", "-1", "1e9", "9" * 40])
+def test_a_slice_has_the_memory_of_its_own_labels() -> None:
+    labels = {**A100, "nvidia.com/mig-1g.10gb.memory": "9728", "nvidia.com/mig-1g.10gb.product": "A100-MIG-1g.10gb"}
+    (mixed,) = seen(a_node(labels, **{"nvidia.com/mig-1g.10gb": "7"}), profile="nvidia-a100-80gb-mig-1g.10gb")
+    (single,) = seen(
+        a_node({**A100, "nvidia.com/gpu.memory": "9728", "nvidia.com/gpu.product": "NVIDIA-A100-MIG-1g.10gb"})
+    )
+
+    assert (mixed.memory_bytes, mixed.is_slice) == (9728 << 20, True)
+    assert (single.memory_bytes, single.is_slice) == (9728 << 20, True)
+
+
+def test_a_device_that_is_shared_says_by_how_many() -> None:
+    assert [device.shared_by for device in seen(a_node({**A100, "nvidia.com/gpu.replicas": "4"}))] == [4]
+    assert [device.shared_by for device in seen(a_node({**A100, "nvidia.com/gpu.replicas": "0"}))] == [1]
+
+
+@pytest.mark.parametrize("memory", ["", "many", "-1", "1e9", "9" * 40, "0"])
 def test_labels_that_are_no_numbers_say_nothing(memory: str) -> None:
-    assert nodes_seen([a_node({**A100, "nvidia.com/gpu.memory": memory})], a_plan()).memory_bytes is None
+    assert [device.memory_bytes for device in seen(a_node({**A100, "nvidia.com/gpu.memory": memory}))] == [None]
 
 
 def test_reading_never_trips_over_what_is_not_there() -> None:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from vllm_operator.api import ConditionType, FitStatus
 from vllm_operator.decide.annotations import IGNORE_FIT
+from vllm_operator.decide.devices import alone_on, among
 from vllm_operator.decide.finding import Fact, Finding, Outcome, Truth
 from vllm_operator.decide.question import answer_to, overridden, question_of, with_draft
 from vllm_operator.decide.reasons import StateReason
 from vllm_operator.decide.situation import Situation
 from vllm_operator.decide.trust import model_part
+from vllm_operator.decide.types import DeviceSeen
 from vllm_operator.fit import Verdict, WeightsSummary
 from vllm_operator.plan import Plan
 from vllm_operator.plan.parts import DRAFT
@@ -58,11 +60,13 @@ def judge_on(here: Situation, name: str, profile: Profile) -> Verdict | None:
     config = part.get("config")
     if not isinstance(config, Mapping):
         return None
-    question = question_of(here.model.spec, here.plan.settings, name, profile, here.seen.nodes)
-    draft = _draft(here.plan, answer)
-    if draft is not None:
-        question = with_draft(question, *draft)
-    return answer_to(question, overridden(config, here.model.spec.hf_overrides or {}), _summary(part))
+    files, draft = overridden(config, here.model.spec.hf_overrides or {}), _draft(here.plan, answer)
+    judged = []
+    for device in here.seen.devices.get(name) or (DeviceSeen(),):
+        question = question_of(here.model.spec, here.plan.settings, name, profile, device)
+        verdict = answer_to(with_draft(question, *draft) if draft is not None else question, files, _summary(part))
+        judged.append((device, alone_on(device, verdict)))
+    return among(judged)
 
 
 def _draft(plan: Plan, answer: Mapping[str, object]) -> tuple[int, Mapping[str, object]] | None:

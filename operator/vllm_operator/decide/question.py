@@ -9,7 +9,7 @@ from math import ceil
 from typing import Final
 
 from vllm_operator.api import Spec, quantity_bytes
-from vllm_operator.decide.types import NodesSeen
+from vllm_operator.decide.types import DeviceSeen
 from vllm_operator.fit import Accelerator, Arguments, Verdict, WeightsSummary, accelerators, judge
 from vllm_operator.plan.accelerator import image_of
 from vllm_operator.plan.flags import may_mean, tagged_release
@@ -38,18 +38,18 @@ class Question:
 
 
 def question_of(
-    spec: Spec, settings: Settings, name: str, profile: Profile, nodes: NodesSeen | None = None
+    spec: Spec, settings: Settings, name: str, profile: Profile, device: DeviceSeen | None = None
 ) -> Question:
     """What is asked of one accelerator of the spec."""
     arguments = arguments_of(spec, image_of(spec, ((name, profile),), settings) or "")
     if profile.vendor != "cpu" or profile.memory:
-        return Question(arguments, accelerator_of(name, profile, nodes or NodesSeen()))
+        return Question(arguments, accelerator_of(name, profile, device or DeviceSeen()))
     by_variable = _cache_on_cpu(spec, profile)
     arguments = replace(arguments, kv_cache_memory_bytes=by_variable or arguments.kv_cache_memory_bytes)
     limit, request = spec.resources.limits.get("memory"), spec.resources.requests.get("memory")
     memory = limit or request
-    device = Accelerator(name, quantity_bytes(memory) if memory else None, vendor="cpu", peers=False)
-    return Question(arguments, device, is_bound=limit is not None, cache_by_variable=by_variable is not None)
+    pod = Accelerator(name, quantity_bytes(memory) if memory else None, vendor="cpu", peers=False)
+    return Question(arguments, pod, is_bound=limit is not None, cache_by_variable=by_variable is not None)
 
 
 def with_draft(question: Question, bytes_on_disk: int, config: Mapping[str, object]) -> Question:
@@ -145,16 +145,16 @@ def _beyond_the_limit(verdict: Verdict, question: Question) -> Verdict | None:
     return replace(verdict, fits=False, reason="NoMemoryForKVCache", message=message, note="", remedies=remedies)
 
 
-def accelerator_of(name: str, profile: Profile, nodes: NodesSeen) -> Accelerator:
+def accelerator_of(name: str, profile: Profile, device: DeviceSeen) -> Accelerator:
     """What is known of the device: the profile's word first, then the table by name, then the nodes' labels."""
     known = accelerators().get(name) or Accelerator(name, None)
     memory = quantity_bytes(profile.memory) if profile.memory else known.memory_bytes
     return Accelerator(
         name=name,
-        memory_bytes=nodes.memory_bytes if memory is None else memory,
-        compute_capability=profile.compute_capability or known.compute_capability or nodes.compute_capability,
+        memory_bytes=device.memory_bytes if memory is None else memory,
+        compute_capability=profile.compute_capability or known.compute_capability or device.compute_capability,
         vendor=profile.vendor,
-        peers=known.peers,
+        peers=known.peers and not device.is_slice and "/mig-" not in (profile.resource_name or ""),
     )
 
 

@@ -183,12 +183,17 @@ class DeploymentSeen:
 
 
 @dataclass(frozen=True, slots=True)
-class NodesSeen:
-    """What the nodes that could run the model say of their accelerators (labels of GPU feature discovery)."""
+class DeviceSeen:
+    """One kind of accelerator on nodes that could run the model, as their labels tell it (GPU feature discovery).
+
+    `shared_by`: pods that the node's device plugin gives the same device to.
+    """
 
     memory_bytes: int | None = None
     compute_capability: str | None = None
     product: str | None = None
+    is_slice: bool = False
+    shared_by: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +209,7 @@ class Seen:
     )  # own objects that exist (Deployment, Service, ConfigMap)
     strangers: tuple[Ref, ...] = ()  # objects with a name we need and another owner
     pods: tuple[PodSeen, ...] = ()
-    nodes: NodesSeen = field(default_factory=NodesSeen)
+    devices: Mapping[str, tuple[DeviceSeen, ...]] = field(default_factory=dict)  # by the accelerator's name
     stale: tuple[Ref, ...] = ()  # shared or own objects of this model that its plan no longer names
     # An autoscaler targets the Deployment itself. One that targets the VLLMModel writes spec.replicas, which is followed.
     autoscaled: bool = False

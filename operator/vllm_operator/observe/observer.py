@@ -16,7 +16,7 @@ from vllm_operator.api import VLLMModel
 from vllm_operator.cluster import Cluster
 from vllm_operator.cluster.kinds import CLAIMS, CONFIG_MAPS, DEPLOYMENTS, EVERY_NODE, PODS, SERVICES, Json
 from vllm_operator.decide.situation import Situation, look
-from vllm_operator.decide.types import AdapterCall, ClaimSeen, JobSeen, NodeCacheSeen, NodesSeen, Ref, Seen
+from vllm_operator.decide.types import AdapterCall, ClaimSeen, DeviceSeen, JobSeen, NodeCacheSeen, Ref, Seen
 from vllm_operator.observe.adapters import AdapterLooker, adapter_names, followed_names, with_refusals
 from vllm_operator.observe.claims import ClaimLooker
 from vllm_operator.observe.explain import Explainer
@@ -24,7 +24,7 @@ from vllm_operator.observe.filling import FillingLooker
 from vllm_operator.observe.inventory import Inventory, is_autoscaled, missing_references, planned_refs
 from vllm_operator.observe.jobs import JobLooker
 from vllm_operator.observe.leftovers import Leftovers
-from vllm_operator.observe.nodes import are_needed, nodes_seen
+from vllm_operator.observe.nodes import are_needed, devices_seen
 from vllm_operator.observe.reading import metadata_of
 from vllm_operator.observe.servers import Servers, deployment_seen, is_unchanged, look_at_servers, server_pods
 from vllm_operator.plan import Plan, WeightsPlan
@@ -75,16 +75,16 @@ class Observer:
         """A full look. Raises ApiError when the API server does not answer."""
         metadata = model.metadata
         names = Inventory(metadata.uid)
-        (inspect, job), deployment, _, pods, autoscaled, nodes = await asyncio.gather(
+        (inspect, job), deployment, _, pods, autoscaled, devices = await asyncio.gather(
             self._inspect(plan, metadata.uid),
             self._own(names, DEPLOYMENTS, metadata.namespace, short_name(metadata.name)),
             self._own(names, SERVICES, metadata.namespace, service_name(metadata.name)),
             self._pods(model),
             is_autoscaled(self._cluster, metadata.namespace, short_name(metadata.name)),
-            self._nodes(plan),
+            self._devices(plan),
         )
         names.add_shared(job)
-        begun = Seen(inspect=inspect, deployment=deployment_seen(deployment) if deployment else None, nodes=nodes)
+        begun = Seen(inspect=inspect, deployment=deployment_seen(deployment) if deployment else None, devices=devices)
         here = look(model, plan, begun)
         (pull, claim, cache), (adapters, volume), _, missing, servers = await asyncio.gather(
             self._weights(here, names),
@@ -104,7 +104,7 @@ class Observer:
             live=dict(names.own),
             strangers=tuple(names.strangers),
             pods=with_refusals(here, servers, self._prober.loader),
-            nodes=nodes,
+            devices=devices,
             stale=tuple(stale),
             autoscaled=autoscaled,
             adapters=adapters,
@@ -152,10 +152,10 @@ class Observer:
         label = model_selector(model.metadata)[MODEL_LABEL]
         return server_pods(await self._cluster.all(PODS, model.metadata.namespace, labels=f"{MODEL_LABEL}={label}"))
 
-    async def _nodes(self, plan: Plan) -> NodesSeen:
+    async def _devices(self, plan: Plan) -> Mapping[str, tuple[DeviceSeen, ...]]:
         if plan.inspect is None or not are_needed(profile for _, profile in plan.profiles):
-            return NodesSeen()
-        return nodes_seen(await self._cluster.nodes(), plan)
+            return {}
+        return devices_seen(await self._cluster.nodes(), plan)
 
     async def _weights(self, here: Situation, names: Inventory) -> tuple[JobSeen, ClaimSeen | None, NodeCacheSeen]:
         weights = here.weights
