@@ -16,6 +16,7 @@ from tests.decide_facts import (
 )
 from tests.decide_world import Cluster, a_serving_cluster
 from vllm_operator.api import Status
+from vllm_operator.decide import decide
 from vllm_operator.decide.annotations import STOPPED
 from vllm_operator.diagnose import Reason, failure
 
@@ -187,3 +188,17 @@ def test_a_first_pod_that_finds_no_device_is_unschedulable():
 
     assert ready(status) == ("False", "Unschedulable")
     assert said(status, "Reconciling").reason == "Unschedulable"
+
+
+def test_what_befell_a_pod_that_is_gone_is_told_after_what_hinders_the_next_one():
+    cluster = Cluster()
+    cluster.settle()
+    evicted = replace(cluster.pods[0], ready=False, answer=None, failure=failure(Reason.Evicted, "Evicted.").on("m-1"))
+    quota = failure(Reason.QuotaExceeded, "The quota gpu is used up.")
+    seen = cluster.see()
+    assert seen.deployment is not None
+    seen = replace(seen, pods=(evicted,), deployment=replace(seen.deployment, ready_replicas=0, failure=quota))
+
+    status = decide(cluster.model, cluster.plan, seen, cluster.now).status
+
+    assert ready(status) == ("False", "QuotaExceeded")

@@ -377,3 +377,19 @@ async def test_a_shared_object_that_the_operator_did_not_make_is_a_stranger() ->
         found = await seen(op)
 
     assert [ref.kind for ref in found.strangers] == ["Job"]
+
+
+async def test_the_log_that_is_read_is_the_servers_and_not_that_of_a_container_beside_it() -> None:
+    async with an_operator() as op:
+        op.controllers.holds.add("ready")
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        pod = next(pod for pod in op.fake.all("Pod") if pod["metadata"]["name"].startswith("m-"))
+        proxy = {"name": "istio-proxy", "ready": True, "restartCount": 0, "state": {"running": {}}}
+        statuses = [proxy, *pod["status"]["containerStatuses"]]
+        op.fake.edit("Pod", pod["metadata"]["name"], {"status": {"containerStatuses": statuses}})
+        op.fake.audit.clear()
+        await op.look()
+        logs = [path for _, path in op.fake.audit if "/log" in path]
+
+    assert logs and all("container=vllm" in path for path in logs)

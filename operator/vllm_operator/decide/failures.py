@@ -28,12 +28,18 @@ _NO_CRASH: Final = frozenset(
         Reason.RolloutWaitsForGPU,
     }
 )
+_OVER: Final = frozenset({Reason.Evicted, Reason.NodeLost})
 _NO_ROOM: Final = frozenset({Reason.Unschedulable, Reason.QuotaExceeded})
 
 
 def because_of_pods(here: Situation) -> Failure | None:
-    """Why pods of the version asked for do not serve: what will not pass by itself first, a pod before its Deployment."""
-    found = sorted(_failures(here), key=lambda each: (each.retry, not each.pod, each.pod, each.reason))
+    """Why pods of the version asked for do not serve: what will not pass by itself first, a pod before its Deployment.
+
+    What befell a pod that is gone comes last: it is history, and what hinders the next one is not.
+    """
+    found = sorted(
+        _failures(here), key=lambda each: (each.retry, each.reason in _OVER, not each.pod, each.pod, each.reason)
+    )
     if not found:
         return None
     return _waits_for_a_device(here, found[0]) or found[0]

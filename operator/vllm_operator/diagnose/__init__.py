@@ -3,6 +3,7 @@
 from vllm_operator.diagnose.crash import diagnose_log, fatal_while_starting
 from vllm_operator.diagnose.failure import Failure, failure, masked
 from vllm_operator.diagnose.pods import FOLDER_IS_GONE, look_at_pod
+from vllm_operator.diagnose.podstate import SERVERS
 from vllm_operator.diagnose.reasons import MEANINGS, Meaning, Reason
 from vllm_operator.diagnose.scheduling import rollout_waits
 from vllm_operator.diagnose.workloads import (
@@ -16,6 +17,7 @@ from vllm_operator.diagnose.workloads import (
 __all__ = [
     "FOLDER_IS_GONE",
     "MEANINGS",
+    "SERVERS",
     "Failure",
     "Meaning",
     "Reason",

@@ -143,6 +143,10 @@ def _node_went(state: PodState, seen: NodeState | None) -> bool:
 def _lost(state: PodState, words: str, seen: NodeState | None) -> Failure:
     if seen is None or not seen.trouble:
         where = f" {state.node}" if state.node else ""
+        if "shutdown" in words.lower():
+            remedy = "Nothing to change: the pod is made anew on another node, or there when the node is back."
+            message = f"The node{where} was shut down, and the pod with it: {words}"
+            return failure(Reason.NodeLost, message, remedy=remedy, excerpt=words)
         again = " It is ready again." if seen is not None and seen.ready is not None else ""
         did = "did" if again else "does"
         said = words or "it is not ready"

@@ -1,17 +1,17 @@
 """From a pod, its events and its logs to its failure, or None. A pure function: the same state, the same answer."""
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from vllm_operator.diagnose.crash import diagnose_log, fatal_while_starting
+from vllm_operator.diagnose.crash import fatal_while_starting
 from vllm_operator.diagnose.failure import Failure, failure, from_termination_message
 from vllm_operator.diagnose.nodes import taken_away, under_strain
-from vllm_operator.diagnose.podstate import Container, PodState, seconds_between
+from vllm_operator.diagnose.podstate import Container, PodState
 from vllm_operator.diagnose.reasons import Reason
 from vllm_operator.diagnose.rules import find
+from vllm_operator.diagnose.runs import of_run
 from vllm_operator.diagnose.scheduling import unschedulable
 
 _IMAGE: Final = frozenset(
@@ -36,13 +36,6 @@ _START: Final = frozenset(
     }
 )
 _CANNOT_RUN: Final = frozenset({"StartError", "ContainerCannotRun"})
-_PROGRESS = re.compile(
-    r"(?:Loading [\w ]{0,40}checkpoint shards: +\d+%[^\n\r]{0,80}|Loading weights took [\d.]+ \w+|torch\.compile took [\d.]+ s|Capturing CUDA graphs?[^\n\r]{0,60}"
-    r"|Starting to load model [^\n\r]{1,120}|Model loading took [^\n\r]{1,60}|Dynamo bytecode transform time: [\d.]+ s|Available KV cache memory: [^\n\r]{1,40})"
-)
-_STUCK_AFTER_SECONDS: Final = 120
-"""Without a new log line for so long a start is called hung; slow storage logs a shard more often than that."""
-
 FOLDER_IS_GONE: Final = "hostPath type check failed"
 """The kubelet's words where a folder of the node is not there: nobody is about to make it."""
 
@@ -56,10 +49,12 @@ def look_at_pod(
     *,
     siblings: Sequence[Mapping[str, Any]] = (),
     node: Mapping[str, Any] | None = None,
+    logged: str = "",
 ) -> Failure | None:
     """Why the pod fails, or None while it works, waits normally, or was asked to end.
 
-    `log` is of the present run, `previous_log` of the run before; `siblings` are the Deployment's other pods, `node` is the
+    `log` is of the present run, `previous_log` of the run before, both of the container `logged` (of any where that is empty),
+    None where they could not be read; `siblings` are the Deployment's other pods, `node` is the
     pod's Node: None when it was not read, empty when there is no such node.
     """
     state = PodState.of(pod, events)
@@ -70,7 +65,7 @@ def look_at_pod(
         or taken_away(state, node)
         or _not_placed(state, siblings)
         or _not_started(state)
-        or under_strain(_crashed(state, log, previous_log, now), node, state)
+        or under_strain(_crashed(state, _Logs(log, previous_log, logged), now), node, state)
     )
     return None if found is None else found.on(state.name, found.exit_code)
 
@@ -150,99 +145,30 @@ def _with_code(found: Failure | None, container: Container) -> Failure | None:
     return found and found.on("", container.exit_code)
 
 
-def _crashed(state: PodState, log: str | None, previous_log: str | None, now: datetime | None) -> Failure | None:
-    for container in state.containers:
-        if container.running and not container.ready and not container.init and (fatal := fatal_while_starting(log)):
+@dataclass(frozen=True, slots=True)
+class _Logs:
+    """The two logs that were read, and whose they are."""
+
+    present: str | None
+    previous: str | None
+    name: str
+
+    def of(self, container: Container) -> str | None:
+        """The log of the run that ended, or else the other one; None where neither is there."""
+        if self.name not in ("", container.name):
+            return None
+        both = (self.previous, self.present) if container.ended_before else (self.present, self.previous)
+        return next((text for text in both if text is not None), None)
+
+
+def _crashed(state: PodState, logs: _Logs, now: datetime | None) -> Failure | None:
+    for container in sorted(state.containers, key=lambda each: not each.is_server):
+        starts = container.running and not container.ready and not container.init
+        if starts and logs.name in ("", container.name) and (fatal := fatal_while_starting(logs.present)):
             return fatal
         if not container.ended or container.ready or (container.exit_code == 0 and (container.init or state.of_job)):
             continue
         if state.deleting and container.exit_code in (0, 137, 143) and container.ended != "OOMKilled":
             continue  # it was told to end
-        text = (
-            (previous_log if previous_log is not None else log)
-            if container.ended_before
-            else (log if log is not None else previous_log)
-        )
-        return _with_code(_of_run(state, container, text or container.ended_message, now), container)
+        return _with_code(of_run(state, container, logs.of(container), now), container)
     return None
-
-
-def _of_run(state: PodState, container: Container, text: str, now: datetime | None) -> Failure:
-    if container.ended == "OOMKilled":
-        limit = f" of {container.memory_limit}" if container.memory_limit else ""
-        return failure(
-            Reason.HostOutOfMemory,
-            f"Container {container.name} passed its memory limit{limit} and the kernel killed it.",
-            excerpt=text[-512:],
-        )
-    if container.ended == "DeadlineExceeded" or state.reason == "DeadlineExceeded":
-        return failure(
-            Reason.DownloadFailed,
-            f"The pod passed its deadline: {state.message or container.ended_message}",
-            excerpt=text[-512:],
-        )
-    found = diagnose_log(text, container.exit_code)
-    probe = _failed_probe(state)
-    if found.reason is not Reason.ServerCrashed or not probe:
-        return found
-    if probe == "startup":
-        return _too_slow(text, now, state)
-    return failure(
-        Reason.EngineDied,
-        "The server no longer answered its liveness probe and was restarted.",
-        excerpt=found.excerpt,
-        retry=True,
-    )
-
-
-def _failed_probe(state: PodState) -> str:
-    """Which probe made the kubelet kill the container: "startup", "liveness" or ""."""
-    killing = state.last("Killing")
-    if killing is None:
-        return ""
-    return next((kind for kind in ("startup", "liveness") if f"failed {kind} probe" in killing.message), "")
-
-
-def _too_slow(text: str, now: datetime | None, state: PodState) -> Failure:
-    steps = _PROGRESS.findall(text)
-    budget = f" ({state.last('Unhealthy').count} failed probes)" if state.last("Unhealthy") else ""  # type: ignore[union-attr]
-    if steps and not _was_silent(text, now, state):
-        step = steps[-1].strip()
-        return failure(
-            Reason.StartupTimeout,
-            f"The startup probe's budget was spent{budget} while the server was still loading; its last step: {step}.",
-            remedy="Raise `startupTimeoutSeconds`, or use faster storage in `cache`.",
-            excerpt=step,
-        )
-    return failure(
-        Reason.StartupTimeout,
-        f"The startup probe's budget was spent{budget}, and the log shows no progress: the server hangs.",
-        remedy="Read the log's end in the excerpt; with several GPUs set `env` NCCL_DEBUG=INFO, else take another `image`.",
-        excerpt=text.strip()[-1024:],
-    )
-
-
-_STAMP = re.compile(r"\b\d{4}-(\d\d-\d\d)[T ](\d\d:\d\d:\d\d)|\b(\d\d-\d\d) (\d\d:\d\d:\d\d)\b")
-
-_BAR = re.compile(r"\[(?:(\d{1,3}):)?(\d\d):(\d\d)<")
-
-
-def _was_silent(text: str, now: datetime | None, state: PodState) -> bool:
-    """True when the last line that carries a time is long before the kill."""
-    killing = state.last("Killing")
-    stamps = list(_STAMP.finditer(text, max(len(text) - 16384, 0)))
-    if killing is None or not killing.seen or not stamps:
-        return False
-    last = stamps[-1]
-    ended = seconds_between(
-        f"{killing.seen[:5]}{last[1] or last[3]}T{last[2] or last[4]}Z",
-        datetime.fromisoformat(killing.seen.replace("Z", "+00:00")),
-    )
-    return ended is not None and ended - _bar_seconds(text[last.end() :]) > _STUCK_AFTER_SECONDS
-
-
-def _bar_seconds(text: str) -> int:
-    """How long the progress bar at the log's end has run: it carries no time of day, only its own."""
-    bars = _BAR.findall(text)
-    hours, minutes, seconds = bars[-1] if bars else (0, 0, 0)
-    return int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)

@@ -5,6 +5,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+SERVERS: Final = frozenset({"vllm", "server"})
+"""Names that the server's container has."""
+
+WEIGHTS: Final = "weights"
+"""The container of the weights program, in Jobs and before the server."""
+
 _GPU_WORDS: Final = ("/gpu", "/mig-", "gpu.intel.com", "/npu", "/tpu", "nvidia.com", "amd.com", "habana.ai", "neuron")
 
 
@@ -26,6 +32,14 @@ class Container:
     """True when it is the run before the present one that ended."""
     memory_limit: str = ""
     image: str = ""
+    began: str = ""
+    finished: str = ""
+    """Of the run that ended, as Kubernetes writes times; empty where it does not say."""
+
+    @property
+    def is_server(self) -> bool:
+        """True for the container that the pod is there for, not for one that somebody put beside it."""
+        return not self.init and self.name in SERVERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +218,8 @@ def _container(raw: Mapping[str, Any], init: bool, limits: Mapping[str, str]) ->
         ended_before=ended_before,
         memory_limit=limits.get(_text(raw.get("name")), ""),
         image=_text(raw.get("image")),
+        began=_text(ended.get("startedAt")),
+        finished=_text(ended.get("finishedAt")),
     )
 
 

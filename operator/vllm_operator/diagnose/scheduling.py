@@ -18,6 +18,7 @@ _NODE_IS = re.compile(
 """Taints that Kubernetes puts on nodes itself: nobody should tolerate them."""
 _TURNED_AWAY = re.compile(r"enough resource: (?P<resource>[\w./-]{1,100}), requested: ")
 _HINTS: Final = (
+    ("no nodes available", "Add nodes: the cluster has none."),
     ("were unschedulable", "The nodes are cordoned: `kubectl uncordon` them, or add nodes."),
     ("max volume count", "The nodes hold as many volumes as their storage driver allows: add nodes, or free volumes."),
     ("Too many pods", "The nodes hold as many pods as their kubelet allows: add nodes."),
@@ -87,7 +88,7 @@ def _nodes(message: str, pod: PodState | None = None) -> str:
     head = _HEAD.search(message)
     if head is None:
         return (
-            f"The scheduler cannot place the pod: {_first_sentence(message)}"
+            f"The scheduler cannot place the pod: {_first_sentence(message).rstrip('.')}."
             if message
             else "The scheduler has not placed the pod yet."
         )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from vllm_operator.cluster import ApiError, Cluster
 from vllm_operator.cluster.kinds import Json
-from vllm_operator.diagnose import FOLDER_IS_GONE, Failure, Reason, fatal_while_starting, look_at_pod
+from vllm_operator.diagnose import FOLDER_IS_GONE, SERVERS, Failure, Reason, fatal_while_starting, look_at_pod
 from vllm_operator.observe.reading import age_seconds, condition_is_true, is_deleting, metadata_of
 
 PROVISIONING_SECONDS = 60.0  # clouds make a volume in some ten seconds
@@ -82,7 +82,7 @@ class Explainer:
         events = await self._events(pod) if _calls_for_events(pod, statuses) else []
         log = previous = None
         is_fatal = False
-        status = next((status for status in statuses if _has_run(status)), None)
+        status = _of_interest(statuses)
         if status is not None:
             state = status.get("state") or {}
             if "running" in state or "terminated" in state:
@@ -96,7 +96,7 @@ class Explainer:
         is_not_taken = not statuses and age_seconds(pod, self._now()) > TAKEN_SECONDS
         unreachable = kubelet_is_away or is_not_taken
         node = await self._node(pod) if unreachable or _calls_for_its_node(pod, statuses, events) else None
-        found = look_at_pod(pod, events, log, previous, self._now(), siblings=siblings, node=node)
+        found = look_at_pod(pod, events, log, previous, self._now(), siblings=siblings, node=node, logged=_name(status))
         return found, is_fatal
 
     async def _node(self, pod: Json) -> Json | None:
@@ -125,6 +125,19 @@ def _statuses(pod: Json) -> list[Json]:
     """The containers' statuses, init containers first, as they run."""
     status = pod.get("status") or {}
     return [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+
+
+def _of_interest(statuses: list[Json]) -> Json | None:
+    """The container whose log is to be read: the server's, else one that ended badly, else any that has run.
+
+    The kubelet sorts them by name, and others put containers of their own into a pod.
+    """
+    run = [status for status in statuses if _has_run(status)]
+    return min(run, key=lambda status: (_name(status) not in SERVERS, not _ended_badly(status)), default=None)
+
+
+def _name(status: Json | None) -> str:
+    return str((status or {}).get("name") or "")
 
 
 def _has_run(status: Json) -> bool:
