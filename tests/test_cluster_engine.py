@@ -117,9 +117,20 @@ def test_a_build_lands_in_the_engine_whichever_builder_the_user_has(
 def test_an_image_that_no_registry_gives_is_built_from_its_dockerfile(program: Programs, tmp_path: Path) -> None:
     program("docker", "exit 1\n")
 
-    assert not Docker().take("upstream:1", "ours:1", ("python3",))
+    assert not Docker().take("upstream:1", "ours:1", tmp_path, tmp_path / "Dockerfile", ("python3",))
     assert calls(tmp_path) == ["docker pull --quiet upstream:1"]
-    assert not Buildah().take("upstream:1", "ours:1", ("python3",))
+    assert not Buildah().take("upstream:1", "ours:1", tmp_path, tmp_path / "Dockerfile", ("python3",))
+
+
+def test_a_list_of_images_that_another_builds_end_disturbed_is_asked_for_again(
+    program: Programs, tmp_path: Path
+) -> None:
+    program("buildah", f"test -e {tmp_path}/once && echo ours:1 && exit 0; : > {tmp_path}/once; exit 125\n")
+    assert Buildah().references("ours") == ["ours:1"]
+
+    program("buildah", "exit 125\n")
+    with pytest.raises(StepFailed, match="125"):
+        Buildah().references("ours")
 
 
 def test_upstreams_image_serves_when_it_starts_here_for_a_user_without_rights(
@@ -127,14 +138,16 @@ def test_upstreams_image_serves_when_it_starts_here_for_a_user_without_rights(
 ) -> None:
     program("docker", "exit 0\n")
 
-    assert Docker().take("upstream:1", "ours:1", ("python3", "-c", "x"))
-    assert calls(tmp_path)[-1] == "docker run --rm --network none --user 2000:0 --entrypoint python3 ours:1 -c x"
+    assert Docker().take("upstream:1", "ours:1", tmp_path, tmp_path / "Dockerfile", ("python3", "-c", "x"))
+    *_, built, tried = calls(tmp_path)
+    assert "--build-arg UPSTREAM=upstream:1" in built
+    assert tried == "docker run --rm --network none --user 2000:0 --entrypoint python3 ours:1 -c x"
 
 
 def test_upstreams_image_that_does_not_start_here_is_forgotten(program: Programs, tmp_path: Path) -> None:
     program("docker", '[ "$1" = run ] && exit 132; exit 0\n')
 
-    assert not Docker().take("upstream:1", "ours:1", ("python3",))
+    assert not Docker().take("upstream:1", "ours:1", tmp_path, tmp_path / "Dockerfile", ("python3",))
     assert calls(tmp_path)[-1] == "docker rmi --force ours:1"
 
 

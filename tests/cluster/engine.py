@@ -18,7 +18,7 @@ from typing import Protocol
 
 from tests.cluster import host, ownership
 from tests.cluster.places import CACHE
-from tests.cluster.steps import run, say, step, succeeds
+from tests.cluster.steps import StepFailed, run, say, step, succeeds
 
 # Without attestations: they make an index of an image, which not every `ctr images import` reads.
 BUILDKIT = {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
@@ -51,8 +51,11 @@ class Engine(Protocol):
 
     def build(self, reference: str, context: Path, dockerfile: Path, arguments: Mapping[str, str]) -> None: ...
 
-    def take(self, upstream: str, reference: str, check: tuple[str, ...]) -> bool:
-        """Whether `reference` is now somebody else's image: a registry gave `upstream`, and the command `check` ends well in it."""
+    def take(self, upstream: str, reference: str, context: Path, dockerfile: Path, check: tuple[str, ...]) -> bool:
+        """Whether `reference` is now somebody else's image, with what our Dockerfile adds.
+
+        A registry gave `upstream`, and the command `check` ends well in it.
+        """
 
     def references(self, repository: str) -> list[str]:
         """All tags of one repository that the engine keeps."""
@@ -167,14 +170,11 @@ class Docker:
         load = ("--load",) if _docker_build_knows("--load") else ()
         run(*command, *load, *options, context, env=BUILDKIT)
 
-    def take(self, upstream: str, reference: str, check: tuple[str, ...]) -> bool:
+    def take(self, upstream: str, reference: str, context: Path, dockerfile: Path, check: tuple[str, ...]) -> bool:
         if not succeeds("docker", "pull", "--quiet", upstream):
             return False
-        # Not `docker tag`: what a registry gives may list platforms that were not pulled, and cannot be put on a kind node.
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "Dockerfile"
-            file.write_text(f"FROM {upstream}\nLABEL org.opencontainers.image.base.name={upstream}\n")
-            self._build(reference, file, Path(folder))
+        # Built, not tagged: what a registry gives may list platforms that were not pulled, and cannot be put on a kind node.
+        self.build(reference, context, dockerfile, {"UPSTREAM": upstream})
         somebody = ("--rm", "--network", "none", "--user", "2000:0", "--entrypoint", check[0])
         if succeeds("docker", "run", *somebody, reference, *check[1:]):
             return True
@@ -229,13 +229,21 @@ class Buildah:
             )
             self._run(*command, *_build_arguments(arguments), *secrets, context)
 
-    def take(self, upstream: str, reference: str, check: tuple[str, ...]) -> bool:
+    def take(self, upstream: str, reference: str, context: Path, dockerfile: Path, check: tuple[str, ...]) -> bool:
         """Never: buildah is for the machine that has no registry either."""
         return False
 
     def references(self, repository: str) -> list[str]:
-        listed = self._run("images", "--format", "{{.Name}}:{{.Tag}}").split()
-        return [reference for reference in listed if reference.rpartition(":")[0] == repository]
+        return [reference for reference in self._listed() if reference.rpartition(":")[0] == repository]
+
+    def _listed(self, tries: int = 5) -> list[str]:
+        """All tags. A list fails as a whole where the end of another build removes an image meanwhile: it is tried again."""
+        try:
+            return self._run("images", "--format", "{{.Name}}:{{.Tag}}").split()
+        except StepFailed:
+            if tries == 1:
+                raise
+            return self._listed(tries - 1)
 
     def forget(self, reference: str) -> None:
         self._run("rmi", reference, check=False)

@@ -18,12 +18,14 @@ from tests.cluster.places import CACHE, ROOT
 from tests.cluster.steps import StepFailed, say, step
 
 REGISTRY = "vllm-operator.local"  # resolves nowhere: such an image is on the node or it is not
-# The same version as in images/vllm-cpu/lock.txt. It is taken when vLLM starts in it on this machine's processor, for a user without rights.
+# The same version as in images/vllm-cpu/lock.txt. With the loader for buckets it is taken when vLLM starts in it on this machine's
+# processor, for a user without rights.
 UPSTREAM_CPU = "vllm/vllm-openai-cpu:v0.32.0"
 VLLM_STARTS = (
     "python3",
     "-c",
-    "from vllm.platforms import current_platform as platform; platform.import_kernels(); assert platform.is_cpu()",
+    "from vllm.platforms import current_platform as platform; platform.import_kernels(); assert platform.is_cpu(); "
+    "import runai_model_streamer, runai_model_streamer_s3",
 )
 NOT_SOURCE = ("__pycache__", ".pyc", ".egg-info", ".unfinished")
 
@@ -104,7 +106,8 @@ def build(name: str) -> str:
         wanted = reference(image, context)
         if builder.has(wanted):
             return wanted
-        if image.upstream and builder.take(image.upstream, wanted, VLLM_STARTS):
+        added = context / f"{image.dockerfile}.upstream"
+        if image.upstream and builder.take(image.upstream, wanted, context, added, VLLM_STARTS):
             say(f"  the image {name} is upstream's {image.upstream}: a registry gave it")
         else:
             _build(image, builder, context, wanted)
