@@ -101,6 +101,16 @@ def test_what_the_platform_allows_is_not_told(policy: Any, spec: Any) -> None:
             "InvalidSpec",
             "adapters cannot be streamed",
         ),
+        (
+            {
+                "model": "s3://bucket/a",
+                "cache": {"type": "None"},
+                "load_format": "runai_streamer",
+                "download": {"exclude": ("*.md",)},
+            },
+            "InvalidSpec",
+            "download.include and exclude have no effect",
+        ),
         ({"resources": {"limits": {"memory": "1Gi"}}}, "InvalidSpec", "resources.limits.memory is 1Gi"),
         ({"resources": {"requests": {"cpu": "4"}, "limits": {"cpu": "2"}}}, "InvalidSpec", "above its limit 2"),
         (

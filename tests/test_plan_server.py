@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -223,6 +224,23 @@ def test_a_bucket_that_is_streamed_gets_its_loader_and_its_credentials() -> None
     assert plan.args[0] == "s3://b-1/p"
     assert "--load-format=runai_streamer" in plan.args
     assert variables(plan)["AWS_SECRET_ACCESS_KEY"]["secretKeyRef"]["name"] == "keys"
+
+
+def test_a_server_that_streams_asks_the_bucket_as_the_inspection_did() -> None:
+    streamed = {"model": "s3://b-1/p", "load_format": "runai_streamer", "cache": {"type": "None"}}
+    s3, trusted = {"endpoint": "https://minio.store.svc:9000", "region": "eu-1"}, {"configMap": "authorities"}
+    ours = settings(sources={"s3": s3, "trustedCertificates": trusted})
+    with_keys = variables(deployment(**streamed, credentials_secret_ref={"name": "keys"}))
+    in_settings = variables(deployment(ours, **streamed))
+
+    assert with_keys["RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING"] == "0"
+    assert with_keys["AWS_DEFAULT_REGION"] == with_keys["AWS_REGION"]
+    assert with_keys["RUNAI_STREAMER_S3_UNSIGNED"] == with_keys["AWS_SKIP_SIGNATURE"]
+    assert (in_settings["AWS_DEFAULT_REGION"], in_settings["AWS_REGION"]) == ("eu-1", "eu-1")
+    assert in_settings["AWS_ENDPOINT_URL"] == "https://minio.store.svc:9000"
+    folder = str(PurePosixPath(in_settings["AWS_CA_BUNDLE"]).parent)
+    assert mounted_at(deployment(ours, **streamed))[folder]["volume"]["configMap"]["name"] == "authorities"
+    assert not any(name.startswith(("AWS", "RUNAI")) for name in variables(deployment()))
 
 
 def test_an_accelerator_brings_its_image_variables_arguments_and_runtime() -> None:

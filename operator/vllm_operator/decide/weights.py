@@ -36,7 +36,9 @@ def pull(here: Situation) -> Finding:
     assert here.weights is not None  # the inspection's case is done
     job, seen = here.weights.pull, here.seen.pull
     if job is None:
-        return Finding(Outcome.DONE, facts=(ready(StateReason.IN_PLACE, "The weights are used where they lie."),))
+        by_itself = "Each pod downloads the weights for itself, onto its node's disk, before its server starts."
+        where = by_itself if here.weights.pull_in_pod else "The weights are used where they lie."
+        return Finding(Outcome.DONE, facts=(ready(StateReason.IN_PLACE, where),))
     held = replace(owned(seen, job), goes_on=here.deployed)
     volume = _volume(here, held, here.weights.claim, job, seen)
     if volume is not None:

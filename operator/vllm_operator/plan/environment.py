@@ -63,12 +63,16 @@ _COMPILED = {
     "TRITON_CACHE_DIR": "/triton",
     "VLLM_CACHE_ROOT": "/vllm",
 }
+# run:ai's streamer reads these for what the weights program reads under the other name: its lists come from boto3.
+_STREAMERS_NAMES = {"AWS_DEFAULT_REGION": "AWS_REGION", "RUNAI_STREAMER_S3_UNSIGNED": "AWS_SKIP_SIGNATURE"}
+# It would look for the host bucket.endpoint, which only Amazon has; the bucket is in the path for the inspection, too.
+_STREAMERS = {"RUNAI_STREAMER_S3_USE_VIRTUAL_ADDRESSING": "0"}
 _SECRETS = ("VLLM_API_KEY", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", *CREDENTIALS[Scheme.S3])
 
 
 def reserved_names() -> frozenset[str]:
     """Variables that the operator sets itself, or that carry secrets: no model may name them."""
-    return frozenset({*_ALWAYS, *_FOLDERS, *_COMPILED, *_SECRETS})
+    return frozenset({*_ALWAYS, *_FOLDERS, *_COMPILED, *_SECRETS, *_STREAMERS, *_STREAMERS_NAMES, "AWS_CA_BUNDLE"})
 
 
 def plain(values: Mapping[str, str]) -> list[Json]:
@@ -98,8 +102,11 @@ def server_environment(
         values["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     references: list[Json] = []
     if streamed:
-        values |= store_addresses(settings, [Scheme.S3])
+        values |= store_addresses(settings, [Scheme.S3]) | _STREAMERS
+        values |= {"AWS_CA_BUNDLE": CERTIFICATES} if settings.sources.trusted_certificates else {}
         references += credentials(spec, [Scheme.S3], beside=values)
+        known = {str(reference["name"]): reference for reference in [*plain(values), *references]}
+        references += [{**known[own], "name": name} for name, own in _STREAMERS_NAMES.items() if own in known]
     if spec.api_key_secret_ref:
         references.append(from_secret("VLLM_API_KEY", spec.api_key_secret_ref.name, spec.api_key_secret_ref.key))
     return tuple(sorted([*plain(values), *references], key=lambda variable: str(variable["name"])))

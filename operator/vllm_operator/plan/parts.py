@@ -174,7 +174,7 @@ def _unused_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
         "compileCache": cache.compile_cache is True and not pulled,
         "accessModes": bool(cache.access_modes) and not sized,
     }
-    return [
+    found = [
         _invalid(
             f"cache.{field} has no effect with cache.type {cache.type} and model {parts[0].source.uri}.",
             f"Leave cache.{field} out.",
@@ -182,6 +182,12 @@ def _unused_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:
         for field, is_useless in useless.items()
         if is_useless
     ]
+    if streams(spec, parts[0].source) and (spec.download.include or spec.download.exclude):
+        message = (
+            "download.include and exclude have no effect where the server streams: it reads every safetensors file."
+        )
+        found.append(_invalid(message, "Leave them out, or use another loadFormat or cache.type."))
+    return found
 
 
 def _part_problems(spec: Spec, parts: tuple[Part, ...]) -> list[Problem]:

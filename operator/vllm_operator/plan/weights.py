@@ -11,7 +11,7 @@ from vllm_operator.api import Spec, parse_source, quantity_bytes
 from vllm_operator.plan.answer import Answer, AnswerError, read_answer
 from vllm_operator.plan.jobs import pull_job
 from vllm_operator.plan.labels import CLAIM_LABEL, SOURCE_ANNOTATION, VOLUME_LABEL, retain_labels, shared_labels
-from vllm_operator.plan.mounts import Mounted, claim_mount, folder_mount, mounted
+from vllm_operator.plan.mounts import Mounted, certificates_mount, claim_mount, folder_mount, mounted
 from vllm_operator.plan.names import digest, hashed_name
 from vllm_operator.plan.nodes import NODE_CLASS, NODE_MODE, nodes_plan
 from vllm_operator.plan.parts import identity, streams, uses_nodes
@@ -248,6 +248,8 @@ def _streamed(plan: Plan, found: Answer) -> WeightsPlan:
     ]
     places = [uri, *(item.path for item in extra)]
     tokenizer, more = _tokenizer(plan, uri)
+    certificates = certificates_mount(plan.settings)
+    beside = (*extra, *more, *((certificates,) if certificates else ()))
     commits = tuple(part.commit for part in found.parts)
     return WeightsPlan(
         problems=(),
@@ -262,8 +264,8 @@ def _streamed(plan: Plan, found: Answer) -> WeightsPlan:
         tokenizer_path=tokenizer,
         adapter_paths=_adapter_paths(plan, places),
         draft_path=_draft_path(plan, places),
-        volumes=tuple(volume for item in (*extra, *more) for volume in item.volumes),
-        mounts=tuple(mount for item in (*extra, *more) for mount in item.mounts),
+        volumes=tuple(volume for item in beside for volume in item.volumes),
+        mounts=tuple(mount for item in beside for mount in item.mounts),
         streamed=True,
     )
 
