@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.golden.canned import settings
 from tests.wire.fixtures import a_vllmmodel
-from tests.wire.nodes import HOME, ROOT, Object, a_model, a_node, filled, jobs, marks, message, nodes, sweep
+from tests.wire.nodes import HOME, ROOT, a_model, a_node, filled, jobs, marks, message, nodes, sweep
 from tests.wire.operator import Operator
 from vllm_operator.api import VLLMModel
 from vllm_operator.plan import plan_model, plan_weights
@@ -78,33 +76,6 @@ async def test_the_same_source_in_another_namespace_is_another_folder_and_anothe
         weights = plan_weights(plan, op.controllers.answer)
 
         assert weights.nodes is not None and weights.nodes.label != first
-
-
-@pytest.mark.parametrize(
-    "away",
-    [
-        {"ready": "False"},
-        {"ready": "Unknown", "taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]},
-        {"unschedulable": True},
-    ],
-)
-async def test_a_node_that_is_away_gets_no_job_and_blocks_nothing_until_it_is_back(away: Object) -> None:
-    async with nodes("a") as op:
-        a_node(op, "b", **away)
-        a_model(op)
-        await op.settle(looks=20)
-
-        assert op.condition("Ready") == ("True", "Serving")
-        assert set(jobs(op, "prepare")) == {"a"}
-        assert op.status()["weights"]["nodes"] == {"ready": 1, "desired": 2}
-        assert "on 1 of 2 nodes" in message(op, "WeightsReady")
-        op.fake.edit(
-            "Node",
-            "b",
-            {"spec": {"unschedulable": None}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}},
-        )
-        await op.settle(looks=20)
-        assert filled(op) == {"a", "b"}
 
 
 async def test_only_nodes_that_could_run_the_model_are_filled() -> None:

@@ -19,7 +19,7 @@ from vllm_operator.plan.labels import NODE_ANNOTATION, NODE_LABELS
 
 pytestmark = [pytest.mark.cluster, pytest.mark.alone, pytest.mark.timeout(300)]
 ROOT = Path("/var/lib/vllm-operator-tests/weights")
-GHOST = "ghost"
+GHOST = "a-ghost"  # by its name the first in turn
 CACHE = {"type": "Node", "compileCache": True}
 
 
@@ -31,7 +31,7 @@ def node_cache(image_names: dict[str, str]) -> Iterator[None]:
         "hub": {"endpoint": "http://hub.hub.svc"},
         "images": {"weights": image_names["weights"], "server": server},
         "policy": {"allowedImages": ["vllm-operator.local/"]},
-        "nodeCache": {"path": str(ROOT)},
+        "nodeCache": {"path": str(ROOT), "nodesAtATime": 1},
     }
     install_operator(dict(image_names), {"settings": settings})
     kubectl("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {"name": GHOST}}))
@@ -61,11 +61,11 @@ def folder_jobs() -> dict[str, str]:
     return {job["metadata"]["name"]: job["metadata"]["annotations"][NODE_ANNOTATION] for job in found}
 
 
-def wake_the_ghost() -> None:
-    """It says that it is Ready and has room; pods come to it and never run."""
+def the_ghost_is(ready_status: str) -> None:
+    """What it says of itself: with "True" it has room, and pods come to it and never run."""
     ready = {
         "type": "Ready",
-        "status": "True",
+        "status": ready_status,
         "reason": "Said",
         "lastHeartbeatTime": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
@@ -75,7 +75,12 @@ def wake_the_ghost() -> None:
 
 
 def test_weights_on_the_nodes_disks_are_filled_served_shared_and_gone(namespace: Namespace, node_cache: None) -> None:
+    namespace.apply_fake("looked-up", replicas=0, cache={"type": "None"})  # so that no inspection comes to the ghost
+    namespace.await_condition("WeightsReady", "True", "InPlace", name="looked-up")
+    the_ghost_is("True")
     namespace.apply_fake("one", cache=CACHE)
+    await_that(folder_jobs, lambda at: list(at.values()) == [GHOST], 60, "the ghost's turn")
+    the_ghost_is("Unknown")
     status = namespace.await_ready("one")
 
     assert status["weights"]["nodes"] == {"ready": 1, "desired": 2}
@@ -86,15 +91,15 @@ def test_weights_on_the_nodes_disks_are_filled_served_shared_and_gone(namespace:
 
     _a_wiped_disk_is_filled_again(namespace)
 
-    wake_the_ghost()
-    await_that(lambda: sorted(folder_jobs().values()), lambda at: at == [NODE_NAME, GHOST], 60, "the ghost's Job")
+    the_ghost_is("True")
+    assert sorted(folder_jobs().values()) == [GHOST, NODE_NAME]
     namespace.apply_fake("two", cache=CACHE, maxModelLen=256)
     namespace.await_ready("two")
     assert "on 1 of 2 nodes" in namespace.condition("WeightsReady", "two")["message"]
     assert len(volumes()) == 1
     assert len(namespace.list("jobs")) == 2  # an inspection and one pull
 
-    namespace.kubectl("delete", "vllmmodel", "one", "two", "--wait=true")
+    namespace.kubectl("delete", "vllmmodel", "one", "two", "looked-up", "--wait=true")
     await_that(marks, lambda left: not left, 60, "no label on the node")
     await_that(lambda: list(ROOT.glob(f"{namespace.name}/*")), lambda left: not left, 60, "no files on the node")
     assert len(volumes()) == 1  # for the node that has not said whether anything is left on it

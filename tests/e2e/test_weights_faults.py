@@ -22,6 +22,8 @@ ONCE = {"tries": 1}
 TWICE = {"tries": 2}
 PULLS = "vllm-operator.dev/job=pull"
 WEIGHTS = {"path": "model.safetensors"}
+SOON = {"stallTimeoutSeconds": 5}
+SILENT = {"where": "cdn", "seconds": 60, "skip": 1}  # the inspection reads a header, and the pull hears nothing
 LISTED_ONCE = {"where": "api", "skip": 1}  # the inspection lists, and the pull may not
 FILL = "with open('/weights/filler', 'wb') as f:\n while True: f.write(bytes(1 << 20)); f.flush()"
 
@@ -39,6 +41,9 @@ def pull_of(namespace: Namespace, name: str) -> dict[str, Any]:
 
 
 def pods_of(namespace: Namespace, job: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of a Job that is there; before it there is none."""
+    if not job:
+        return []
     return namespace.list("pods", "-l", f"batch.kubernetes.io/job-name={job['metadata']['name']}")
 
 
@@ -63,17 +68,27 @@ def fault(namespace: Namespace, name: str, repo: str, kind: str, **how: object) 
 def test_each_fault_of_a_pull_ends_in_its_own_words_and_stays_until_somebody_asks_again(
     namespace: Namespace, new_namespace: Callable[[str], Namespace]
 ) -> None:
-    repos = {"wrong": TINY, "limited": TINY, "down": TINY, "cut": TINY, "revoked": GATED, "full": MINILM}
+    repos = {
+        "wrong": TINY,
+        "limited": TINY,
+        "down": TINY,
+        "cut": TINY,
+        "silent": TINY,
+        "revoked": GATED,
+        "full": MINILM,
+    }
     namespace.kubectl("create", "secret", "generic", "hub", "--from-literal=token=hf_other")
     fault(namespace, "wrong", TINY, "corrupt", **WEIGHTS, where="cdn", afterBytes=500_000)
     fault(namespace, "limited", TINY, "status", status=429, retryAfter=0, **LISTED_ONCE)
     fault(namespace, "down", TINY, "status", status=503, retryAfter=0, **LISTED_ONCE)
     fault(namespace, "cut", TINY, "cut", **LISTED_ONCE)
+    fault(namespace, "silent", TINY, "stall", **WEIGHTS, **SILENT)
     fault(namespace, "revoked", GATED, "revoke", token="hf_other", **LISTED_ONCE)
     fault(namespace, "full", MINILM, "slow", **WEIGHTS, bytesPerSecond=SLOW)
     for name in ("wrong", "limited", "cut"):
         pull_only(namespace, name, repos[name], download=ONCE)
     pull_only(namespace, "down", TINY, download=TWICE)
+    pull_only(namespace, "silent", TINY, download=SOON | TWICE)
     pull_only(namespace, "revoked", GATED, tokenSecretRef={"name": "hub"})
     limited = {"storageClassName": "limited", "size": "200Mi", "compileCache": False}
     pull_only(namespace, "full", MINILM, runner="pooling", cache=limited)
@@ -91,12 +106,13 @@ def test_each_fault_of_a_pull_ends_in_its_own_words_and_stays_until_somebody_ask
         "limited": ("HubRateLimited", "429"),
         "cut": ("HubUnreachable", "cannot be reached"),
         "down": ("HubUnreachable", "503"),
+        "silent": ("DownloadStalled", "No byte arrived"),
         "revoked": ("InvalidToken", "revoked"),
         "full": ("DiskFull", "Enlarge the volume"),
     }
     failed = {name: failed_for_good(namespace, name, *end) for name, end in ends.items()}
     pods = {name: len(pods_of(namespace, job)) for name, job in failed.items()}
-    assert pods == dict.fromkeys(ends, 1) | {"down": 2}
+    assert pods == dict.fromkeys(ends, 1) | {"down": 2, "silent": 2}
 
     assert {name: uid(pull_of(namespace, name)) for name in ends} == {name: uid(job) for name, job in failed.items()}
     assert len(audit.requests()) - before <= 2, "a namespace that is gone is not asked for again and again"
@@ -110,7 +126,7 @@ def test_each_fault_of_a_pull_ends_in_its_own_words_and_stays_until_somebody_ask
 
 def failed_for_good(namespace: Namespace, name: str, reason: str, says: str) -> dict[str, Any]:
     """The failed Job, once the status says so: nothing is tried any more, and the sentence says what to do."""
-    of_weights = "DownloadFailed" if reason in ("HubRateLimited", "HubUnreachable") else reason
+    of_weights = "DownloadFailed" if reason in ("HubRateLimited", "HubUnreachable", "DownloadStalled") else reason
     told = namespace.await_condition("WeightsReady", "False", of_weights, name=name, seconds=120)
     stalled = await_that(
         lambda: namespace.condition("Stalled", name), lambda c: c.get("reason") == reason, 90, f"the end of {name}"
@@ -163,6 +179,22 @@ def test_a_volume_that_is_deleted_is_made_and_filled_again_and_the_server_goes_o
         )
         namespace.await_condition("WeightsReady", "True", "Downloaded", name=name, seconds=120)
     assert "lastFailure" not in namespace.await_ready("serving"), "no server started on the empty volume"
+
+
+def test_a_pull_that_hears_nothing_is_begun_again_goes_on_from_its_byte_and_is_served(namespace: Namespace) -> None:
+    fault(namespace, "m", TINY, "stall", **WEIGHTS, **SILENT, afterBytes=500_000, times=1)
+    fault(namespace, "m", TINY, "stall", **WEIGHTS, **SILENT)
+    namespace.apply_fake(model=own(TINY, namespace, "m"), download=SOON)
+
+    phases = lambda: [pod["status"]["phase"] for pod in pods_of(namespace, pull_of(namespace, "m"))]  # noqa: E731
+    await_that(phases, lambda found: "Failed" in found, 60, "the end of the first try")
+    mend_hub(own(TINY, namespace, "m"))
+
+    namespace.await_ready()
+    report = json.loads(last_line_of_the_pull(namespace))
+    assert 0 < report["bytesFetched"] <= report["bytes"] - 500_000
+    failed = next(pod for pod in pods_of(namespace, pull_of(namespace, "m")) if pod["status"]["phase"] == "Failed")
+    assert "DownloadStalled" in failed["status"]["containerStatuses"][0]["state"]["terminated"]["message"]
 
 
 @pytest.mark.alone
