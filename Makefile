@@ -25,8 +25,9 @@ test: .venv/installed  ## everything: lint, types, pure tests, the real vLLM, th
 check: .venv/installed  ## the quick door: lint, types, import contracts, pure tests
 	@$(PY) -m tests.everything check
 
-bench: .venv/installed  ## what the operator costs: requests, writes, CPU and memory per model
+bench: .venv/installed  ## what the operator costs per model, what an inspection takes, and a pull beside its ceilings
 	@$(PY) -m tests.bench
+	@$(PY) -m tests.hub.bench --gigabytes 1 --rounds 3
 
 cluster: .venv/installed  ## only the real node, with the operator and the hub on it
 	@$(PY) -m tests.demo install

@@ -64,21 +64,19 @@ def test_a_model_is_described_for_the_fit(hub: Hub) -> None:
     }
 
 
-def test_it_takes_a_handful_of_requests_and_few_bytes(hub: Hub) -> None:
-    write_model(hub.repos.root / "org/sharded", shards=4, shard_bytes=3_000_000)
-    look(hub, "org/sharded")
+@pytest.mark.parametrize(("shards", "small_files", "headers"), [(1, 2, 1), (4, 3, 4), (20, 3, 16), (200, 3, 16)])
+def test_it_takes_a_handful_of_requests_and_few_bytes_however_many_shards_there_are(
+    hub: Hub, shards: int, small_files: int, headers: int
+) -> None:
+    write_model(hub.repos.root / "org/sharded", shards=shards, shard_bytes=300_000, sparse=True)
+    answer = look(hub, "org/sharded")
 
-    # The info; config, tokenizer config and index; a redirect and a range for each of four shards.
-    assert hub.requests["requests"] == 1 + 3 + 2 * 4
-    assert hub.requests["bytes"] < 1_100_000
-
-
-def test_of_many_shards_a_sample_is_read(hub: Hub) -> None:
-    write_model(hub.repos.root / "org/many", shards=40, shard_bytes=2_000)
-    answer = look(hub, "org/many")
-
-    assert hub.requests["requests"] == 1 + 3 + 2 * 16
-    assert answer["weights"] == {"totalBytes": 80_000, "parameters": {"BF16": pytest.approx(40_000, abs=400)}, "sampled": True}  # fmt: skip
+    # The info; configurations of model and tokenizer, the index of several shards; a redirect and a range for each header.
+    assert hub.requests["requests"] == 1 + small_files + 2 * headers
+    assert hub.requests["bytes"] < headers * 257 * 1024 + 40_000
+    assert answer["weights"]["totalBytes"] == shards * 300_000
+    assert answer["weights"]["parameters"] == {"BF16": pytest.approx(shards * 150_000, rel=0.01)}
+    assert ("sampled" in answer["weights"]) == (headers < shards)
 
 
 def test_a_header_longer_than_the_first_read_is_read_whole(hub: Hub) -> None:

@@ -17,12 +17,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--models", type=int, default=100, metavar="N", help="how many (default 100)")
     parser.add_argument("--rest", type=float, default=REST_SECONDS, metavar="SECONDS", help="how long they rest")
+    parser.add_argument("--nodes", type=int, default=0, metavar="N", help="weights on the disks of so many nodes")
     options = parser.parse_args()
     if options.models < 1:
         parser.error("--models: at least one")
     signal.signal(signal.SIGTERM, _end)  # so that what was started is ended, too
     try:
-        measured = measure(options.models, say, rest=options.rest)
+        measured = measure(options.models, say, rest=options.rest, nodes=options.nodes)
     except (TimeoutError, RuntimeError) as error:
         say(f"✗ {error}")
         return 1

@@ -26,6 +26,7 @@ from tests.wire.pods import VLLM, serving
 
 JOB_SECONDS = 1.0  # a Job's pod runs this long, and a server loads its model this long: states in between are met
 LOAD_SECONDS = 2.0
+A_NODE = {"conditions": [{"type": "Ready", "status": "True"}], "capacity": {"nvidia.com/gpu": "8"}}
 # What a starting server has written when the operator looks why it is not ready yet.
 LOG = Path(__file__).parents[1] / "diagnose_logs" / "sigterm-idle.log"
 
@@ -146,12 +147,17 @@ class World:
         ):
             self.ready_at[change.place.name] = time.monotonic()
 
-    def create(self, models: int) -> None:
-        """So many models, each of a source of its own: nothing is shared."""
+    def create(self, models: int, nodes: int) -> None:
+        """So many models, each of a source of its own: nothing is shared. With nodes, each lies on the disks of all of them."""
+        for number in range(nodes):
+            self.fake.put(
+                {"apiVersion": "v1", "kind": "Node", "metadata": {"name": f"node-{number}"}, "status": A_NODE}
+            )
         for number in range(models):
             name = f"model-{number}"
             self.edited_at[name] = time.monotonic()
-            self.fake.put(a_vllmmodel(name, model=f"demo/tiny-{number}"))
+            cache = {"cache": {"type": "Node"}} if nodes else {}
+            self.fake.put(a_vllmmodel(name, model=f"demo/tiny-{number}", **cache))
 
     def change(self, length: int) -> None:
         """One field of every model."""

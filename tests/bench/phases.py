@@ -40,6 +40,7 @@ class Measured:
     """All phases, and what is told beside them."""
 
     models: int
+    nodes: int = 0  # that each model's weights lie on; 0: on a volume
     phases: list[Phase] = field(default_factory=list)
     empty_mib: float = 0.0
     highest_mib: float = 0.0
@@ -113,9 +114,10 @@ def measure(
     loading: float = LOADING_SECONDS,
     quiet: float = QUIET_SECONDS,
     pace: Pace | None = None,
+    nodes: int = 0,
 ) -> Measured:
     """Runs all phases with so many models. Leaves no process. Raises TimeoutError when a phase does not end."""
-    measured = Measured(models)
+    measured = Measured(models, nodes)
     with tempfile.TemporaryDirectory() as name, a_cluster(pace or Pace()) as (pipe, url):
         folder = Path(name)
         with a_bench(pipe, url, folder, measured, say, quiet) as bench:
@@ -131,7 +133,7 @@ def measure(
 def _create_and_rest(bench: Bench, rest: float) -> None:
     measured = bench.measured
     with measured.lag.measured(), bench.phase("create"):
-        bench.ask("create", measured.models)
+        bench.ask("create", measured.models, measured.nodes)
         bench.until_ready()
     measured.to_ready["create"] = bench.ask("waits")
     with bench.phase("rest"):
@@ -196,7 +198,7 @@ def a_bench(
     """An operator that has started: it watches, has looked at everything, and asks nothing any more."""
     pipe.send(("seen",))
     before: Tally = pipe.recv()
-    with an_operator(url, folder) as process:
+    with an_operator(url, folder, measured.nodes > 0) as process:
         bench = Bench(pipe, process, measured, say, quiet)
         with bench.phase(name):  # from its first moment: it has hardly begun to import
             bench.until(lambda: bench.ask("seen").watches - before.watches >= WATCHES, "it watches")

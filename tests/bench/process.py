@@ -51,11 +51,24 @@ class Process:
 
 
 @contextmanager
-def an_operator(url: str, folder: Path) -> Iterator[Process]:
+def an_operator(url: str, folder: Path, nodes: bool) -> Iterator[Process]:
     """The process while the context lasts; it is told to end, and made to when it does not within ten seconds."""
     kubeconfig, log, port = folder / "kubeconfig", folder / "operator.log", _a_free_port()
     kubeconfig.write_text(yaml.safe_dump(_kubeconfig(url)))
-    command = [sys.executable, "-m", "vllm_operator", "run", "--metrics", f"127.0.0.1:{port}"]
+    settings = folder / "settings.yaml"
+    settings.write_text(
+        yaml.safe_dump({"nodeCache": {"path": "/var/lib/weights", "namespace": "platform"}} if nodes else {})
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "vllm_operator",
+        "run",
+        "--metrics",
+        f"127.0.0.1:{port}",
+        "--settings",
+        str(settings),
+    ]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("KUBERNETES_")}
     with log.open("ab") as output:
         popen = subprocess.Popen(

@@ -1,9 +1,9 @@
-"""`python -m tests.hub.bench [--gigabytes 2] [--rounds 6] [--line 100] [--to DIR]`: the pull beside `hf download`.
+"""`python -m tests.hub.bench [--gigabytes 2] [--rounds 6] [--line 100] [--to DIR]`: an inspection; the pull beside `hf download`.
 
-Both from the same hub to the same disk, in turns, and each round begins with the other one: a machine that gets busy
-slows both, and the median of the rounds' ratios is what counts. Beside them two ceilings: `line` receives the same bytes
-over as many connections and drops them, `disk` writes as many and syncs. Seconds are those until the bytes are on the
-disk. The model is sparse at the hub and whole where it is written: it needs its size on the disk, once.
+Both of these from the same hub to the same disk, in turns, and each round begins with the other one: a machine that gets busy
+slows both, and the median of the rounds' ratios is what counts. Beside them three ceilings: `line` receives the same bytes
+over as many connections and drops them, `disk` writes as many and syncs, `both` writes what it receives and computes no
+checksum. Seconds are those until the bytes are on the disk. The model is sparse at the hub and whole where it is written: it needs its size on the disk, once.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.hub import inspecting
 from tests.hub.models import write_model
 from tests.hub.running import OPERATOR, usage_of
 
@@ -49,16 +50,18 @@ def main() -> int:
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--line", type=float, help="megabytes a second that the hub sends in all (default: no limit)")
-    parser.add_argument("--only", choices=["pull", "hf", "line", "disk"], help="one of the four")
+    parser.add_argument("--only", choices=["pull", "hf", "line", "disk", "both"], help="one of the five")
     parser.add_argument("--to", type=Path, help="folder on the disk to write to (default: a temporary one)")
     given = parser.parse_args()
     size = int(given.gigabytes * GIGABYTE)
     with tempfile.TemporaryDirectory(dir=given.to) as folder:
         work = Path(folder)
         write_model(work / "root" / REPO, shards=given.shards, shard_bytes=size // given.shards // 2 * 2, sparse=True)
+        inspecting.repositories(work / "root")
         with serving(work / "root", given.line) as url:
             commands, environment = commands_for(work, url, size)
             _warm(work, environment)
+            print(*inspecting.lines(url, work), sep="\n", flush=True)
             _tell(list(_rounds(given, commands, environment, work / "to")), size)
     return 0
 
@@ -102,6 +105,7 @@ def commands_for(work: Path, url: str, size: int) -> tuple[dict[str, list[str]],
         "hf": [str(Path(sys.executable).parent / "hf"), "download", REPO, "--local-dir", str(work / "to")],
         "pull": [sys.executable, "-m", "vllm_weights", "pull"],
         "line": [sys.executable, "-m", "tests.hub.ceiling", "line", url, REPO],
+        "both": [sys.executable, "-m", "tests.hub.ceiling", "both", url, REPO, str(work / "to")],
         "disk": [sys.executable, "-m", "tests.hub.ceiling", "disk", str(work / "to"), str(size)],
     }
     return commands, environment
@@ -124,7 +128,7 @@ def _tell(rounds: list[dict[str, dict[str, float]]], size: int) -> None:
         middle = statistics.median(found[name]["seconds"] for found in rounds)
         memory = max(found[name]["highestMemoryMiB"] for found in rounds)
         print(f"{name}: {middle:.2f} s, {size / middle / 1e6:.0f} MB/s, at most {memory:.0f} MiB")
-    for name in {"hf", "line", "disk"} & set(rounds[0]) if "pull" in rounds[0] else ():
+    for name in sorted(rounds[0].keys() - {"pull"}) if "pull" in rounds[0] else ():
         for key in ("seconds", "cpuSeconds"):
             ratios = sorted(found["pull"][key] / found[name][key] for found in rounds)
             print(

@@ -1,6 +1,7 @@
-"""What hub and disk can give at all: `line URL REPO` receives a model and drops it, `disk FOLDER BYTES` writes as much.
+"""What hub and disk can give at all: `line URL REPO` receives a model and drops it, `disk FOLDER BYTES` writes as much,
+`both URL REPO FOLDER` writes what it receives.
 
-The least that any program can do: a socket and a buffer a file, or a descriptor and a buffer.
+The least that any program can do: a socket and a buffer a file, a descriptor and a buffer, or all of them, and no checksum.
 """
 
 from __future__ import annotations
@@ -22,10 +23,19 @@ BUFFER_BYTES = 1 << 20
 
 def line(url: str, repo: str) -> int:
     """Receives every file of the repository; returns the bytes."""
-    info = json.loads(_get(url, f"/api/models/{repo}", lambda answer: answer.read()))
-    paths = [f"/_cdn/{repo}/{info['sha']}/{quote(sibling['rfilename'])}" for sibling in info["siblings"]]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return sum(pool.map(lambda path: _get(url, path, _drop), paths))
+        return sum(pool.map(lambda path: _get(url, path, _drop), _paths(url, repo)))
+
+
+def both(url: str, repo: str, folder: str) -> int:
+    """Receives every file of the repository to the disk and syncs it; returns the bytes."""
+
+    def keep(numbered: tuple[int, str]) -> int:
+        at, path = numbered
+        return _get(url, path, lambda answer: _keep(answer, Path(folder) / str(at)))
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return sum(pool.map(keep, enumerate(_paths(url, repo))))
 
 
 def disk(folder: str, size: int, files: int = 4) -> int:
@@ -41,6 +51,21 @@ def _get(url: str, path: str, take: Callable[[http.client.HTTPResponse], T]) -> 
         return take(connection.getresponse())
     finally:
         connection.close()
+
+
+def _paths(url: str, repo: str) -> list[str]:
+    info = json.loads(_get(url, f"/api/models/{repo}", lambda answer: answer.read()))
+    return [f"/_cdn/{repo}/{info['sha']}/{quote(sibling['rfilename'])}" for sibling in info["siblings"]]
+
+
+def _keep(answer: http.client.HTTPResponse, path: Path) -> int:
+    buffer, total = memoryview(bytearray(BUFFER_BYTES)), 0
+    with path.open("wb", buffering=0) as file:
+        while count := answer.readinto(buffer):
+            file.write(buffer[:count])
+            total += count
+        os.fdatasync(file.fileno())
+    return total
 
 
 def _drop(answer: http.client.HTTPResponse) -> int:
@@ -64,4 +89,9 @@ def _write(path: Path, size: int) -> int:
 
 if __name__ == "__main__":
     command, *words = sys.argv[1:]
-    print(line(*words) if command == "line" else disk(words[0], int(words[1])))
+    measured = {
+        "line": lambda: line(*words),
+        "both": lambda: both(*words),
+        "disk": lambda: disk(words[0], int(words[1])),
+    }
+    print(measured[command]())
