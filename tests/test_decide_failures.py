@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from tests.decide_world import Cluster, a_serving_cluster
 from vllm_operator.api import Status
 from vllm_operator.decide import decide
 from vllm_operator.decide.annotations import STOPPED
+from vllm_operator.decide.types import PodSeen
 from vllm_operator.diagnose import Reason, failure
 
 
@@ -202,3 +204,49 @@ def test_what_befell_a_pod_that_is_gone_is_told_after_what_hinders_the_next_one(
     status = decide(cluster.model, cluster.plan, seen, cluster.now).status
 
     assert ready(status) == ("False", "QuotaExceeded")
+
+
+def a_rollout_without_a_device(**spec: Any) -> tuple[Cluster, PodSeen]:
+    """A new pod that finds no device beside the old one, which serves; each on a volume that both may mount."""
+    cluster = a_serving_cluster(cache={"access_modes": ("ReadWriteMany",)}, **spec)
+    cluster.edit(max_model_len=1024)
+    cluster.reconcile()
+    cluster.advance()
+    old, new = sorted(cluster.pods, key=lambda pod: pod.name)
+    refusal = failure(Reason.Unschedulable, "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+    waiting = replace(new, ready=False, answer=None, failure=refusal.on(new.name))
+    cluster.pods = [replace(old, ready=True, terminating=False), waiting]
+    return cluster, waiting
+
+
+def strategy_of(cluster: Cluster) -> Any:
+    return cluster.live[cluster.deployment_ref]["spec"]["strategy"]
+
+
+def test_by_default_a_rollout_does_not_wait_for_ever_for_the_device_that_its_own_old_pod_holds():
+    cluster, waiting = a_rollout_without_a_device()
+    first = cluster.reconcile()
+
+    assert ready(first.status) == ("False", "RolloutWaitsForGPU")
+    assert "within two minutes, or the old server gives way" in said(first.status, "Ready").message
+    assert strategy_of(cluster)["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+    cluster.pods = [cluster.pods[0], replace(waiting, waits_long=True)]
+    second = cluster.reconcile()
+
+    assert strategy_of(cluster)["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert [event.reason for event in second.events] == ["RollingOut"]
+    assert not cluster.reconcile().apply
+
+    cluster.pods = [replace(waiting, failure=None)]
+    third = cluster.reconcile()
+    assert strategy_of(cluster)["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert "Restored" not in {event.reason for event in third.events}
+
+
+def test_a_rollout_waits_as_long_as_its_user_wants_it_to():
+    cluster, waiting = a_rollout_without_a_device(rollout={"max_surge": "1"})
+    cluster.pods = [cluster.pods[0], replace(waiting, waits_long=True)]
+
+    assert ready(cluster.reconcile().status) == ("False", "RolloutWaitsForGPU")
+    assert strategy_of(cluster)["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from tests.wire.fixtures import a_vllmmodel
 from vllm_operator.api import VLLMModel
 from vllm_operator.decide.types import DeviceSeen
 from vllm_operator.observe.nodes import HIDDEN, devices_seen
-from vllm_operator.observe.reading import container_state, count, newest, parsed
+from vllm_operator.observe.reading import container_state, count, newest, parsed, seconds_as
 from vllm_operator.plan import plan_model
 from vllm_operator.settings import load
 
@@ -90,3 +91,16 @@ def test_reading_never_trips_over_what_is_not_there() -> None:
     assert container_state({"status": {"containerStatuses": None}}) == {}
     assert newest([]) is None
     assert parsed("[" * 100_000) is None
+
+
+def test_a_condition_tells_for_how_long_it_has_been_so() -> None:
+    now = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
+    told = {"type": "PodScheduled", "status": "False", "lastTransitionTime": "2026-11-21T12:28:00Z"}
+
+    assert seconds_as({"status": {"conditions": [told]}}, "PodScheduled", "False", now) == 120
+    assert seconds_as({"status": {"conditions": [told]}}, "PodScheduled", "True", now) == 0
+    assert (
+        seconds_as({"status": {"conditions": [{**told, "lastTransitionTime": None}]}}, "PodScheduled", "False", now)
+        == 0
+    )
+    assert seconds_as({}, "PodScheduled", "False", now) == 0

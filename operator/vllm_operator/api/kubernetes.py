@@ -82,7 +82,8 @@ class Rollout(Base):
     """How a changed server replaces the old one."""
 
     strategy: Literal["RollingUpdate", "Recreate"] | None = Field(
-        None, description="Unset: RollingUpdate where the volume allows two pods, else Recreate."
+        None,
+        description="Unset: RollingUpdate where the volume allows two pods, else Recreate; the old pod gives way when no device comes free in two minutes.",
     )
     max_surge: CountOrShare | None = Field(None, description="Pods beyond replicas, as a number or a share (25%).")
     max_unavailable: CountOrShare | None = Field(None, description="Pods that may be missing, as a number or a share.")

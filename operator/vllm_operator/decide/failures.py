@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from vllm_operator.api import LastFailure
@@ -10,6 +11,7 @@ from vllm_operator.decide.finding import Finding, because
 from vllm_operator.decide.situation import Situation, works
 from vllm_operator.decide.types import Ref
 from vllm_operator.diagnose import Failure, Reason, rollout_waits
+from vllm_operator.plan.rollout import may_give_way
 
 # The container never ran, so stopping it frees nothing that waiting does not: Kubernetes goes on trying.
 _NO_CRASH: Final = frozenset(
@@ -29,6 +31,10 @@ _NO_CRASH: Final = frozenset(
     }
 )
 _OVER: Final = frozenset({Reason.Evicted, Reason.NodeLost})
+_BY_DEFAULT: Final = (
+    "Free or add a GPU within two minutes, or the old server gives way; "
+    "`rollout.strategy: RollingUpdate` with `rollout.maxSurge: 1` keeps it until one is free."
+)
 _NO_ROOM: Final = frozenset({Reason.Unschedulable, Reason.QuotaExceeded})
 
 
@@ -42,7 +48,10 @@ def because_of_pods(here: Situation) -> Failure | None:
     )
     if not found:
         return None
-    return _waits_for_a_device(here, found[0]) or found[0]
+    told = _waits_for_a_device(here, found[0]) or found[0]
+    if told.reason is Reason.RolloutWaitsForGPU and may_give_way(here.model.spec):
+        return replace(told, remedy=_BY_DEFAULT)
+    return told
 
 
 def stops(here: Situation, failure: Failure | None) -> bool:
@@ -54,6 +63,16 @@ def stops(here: Situation, failure: Failure | None) -> bool:
         return False  # scaling to zero would take them, too
     # One that hangs never restarts, so its first start is as good as its last.
     return any(pod.hangs or pod.restarts >= policy.tries for pod in here.pods_of_now if pod.name == failure.pod)
+
+
+def gives_way(here: Situation, failure: Failure | None) -> bool:
+    """True when the new pod has waited in vain for the device that the old one holds, and nobody chose to wait."""
+    if failure is None or failure.reason is not Reason.RolloutWaitsForGPU or not may_give_way(here.model.spec):
+        return False
+    if here.server is None or "rollingUpdate" not in here.server.deployment.strategy:
+        return False
+    refused = here.deployment is not None and here.deployment.waits_long
+    return refused or any(pod.waits_long for pod in here.pods_of_now if pod.name == failure.pod)
 
 
 def hanging(here: Situation) -> tuple[Ref, ...]:

@@ -19,6 +19,7 @@ from vllm_operator.decide.types import DeploymentSeen, Manifest, Ref
 from vllm_operator.live import differences, has_managers, owns
 from vllm_operator.plan import ServerPlan
 from vllm_operator.plan.labels import model_labels, owner_of
+from vllm_operator.plan.rollout import GIVING_WAY
 from vllm_operator.render import render_part
 
 
@@ -32,9 +33,9 @@ class Pending:
     exists: bool
 
 
-def pending(here: Situation, server: ServerPlan, stop: bool) -> tuple[Pending, ...]:
-    """What has to be applied, in the order in which it is needed. Empty at rest."""
-    return tuple(_not_held(here, _own_objects(here, server, stop)))
+def pending(here: Situation, server: ServerPlan, stop: bool, yields: bool = False) -> tuple[Pending, ...]:
+    """What has to be applied, in the order in which it is needed. Empty at rest. `yields`: the old pod gives way."""
+    return tuple(_not_held(here, _own_objects(here, server, stop, yields)))
 
 
 def ref_of(manifest: Manifest) -> Ref:
@@ -44,18 +45,19 @@ def ref_of(manifest: Manifest) -> Ref:
     return Ref(str(manifest["apiVersion"]), str(manifest["kind"]), str(metadata["name"]))
 
 
-def _own_objects(here: Situation, server: ServerPlan, stop: bool) -> Iterator[Manifest]:
+def _own_objects(here: Situation, server: ServerPlan, stop: bool, yields: bool) -> Iterator[Manifest]:
     if server.chat_template is not None:
         yield render_part(server.chat_template)
     yield render_part(server.service)
-    yield deployment(here, server, stop)
+    yield deployment(here, server, stop, yields)
 
 
-def deployment(here: Situation, server: ServerPlan, stop: bool) -> dict[str, Any]:
+def deployment(here: Situation, server: ServerPlan, stop: bool, yields: bool = False) -> dict[str, Any]:
     """The whole Deployment: the template that is pinned or the new one, the replicas, the marks it carries."""
     manifest: dict[str, Any] = dict(render_part(server.deployment))
     spec: dict[str, Any] = dict(manifest["spec"])
     spec["template"] = _pinned(here) or _marked(spec["template"], server.wanted)
+    spec |= {"strategy": GIVING_WAY} if yields else {}
     spec.pop("replicas", None)
     replicas = _replicas(here, stop)
     if replicas is not None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from vllm_operator.decide.annotations import REFRESH
-from vllm_operator.decide.failures import because_of_pods, hanging, stops, was_stopped_for
+from vllm_operator.decide.failures import because_of_pods, gives_way, hanging, stops, was_stopped_for
 from vllm_operator.decide.finding import Finding, Outcome, because, outcome_of
 from vllm_operator.decide.manifests import Pending, pending
 from vllm_operator.decide.reasons import StateReason
@@ -14,6 +15,7 @@ from vllm_operator.decide.servers import Servers, survey
 from vllm_operator.decide.situation import Situation
 from vllm_operator.decide.types import Event, EventType
 from vllm_operator.diagnose import Failure
+from vllm_operator.plan.rollout import GIVING_WAY
 
 READY_AGAIN: Final = 5.0  # seconds, and 8 s to be sure that a server is silent: Ready is lost within 15 s
 STARTING_AGAIN: Final = 5.0  # seconds
@@ -21,13 +23,15 @@ _STOPPED: Final = (
     f"The server is stopped and its devices are free; change the spec, or set the annotation {REFRESH} to a new value."
 )
 
+_GIVES_WAY: Final = "No device came free beside the old server, which gives way to the new one."
+
 
 def serve(here: Situation) -> Finding:
     """Done when every server that is asked for runs the version that is asked for, and answers."""
     assert here.server is not None  # the case of the weights is done
     failure = because_of_pods(here)
     stop = _is_to_stand(here, failure)
-    todo = pending(here, here.server, stop)
+    todo = pending(here, here.server, stop, yields=gives_way(here, failure))
     edited = here.deployed and _touches_pods(todo)
     found = _state(here, survey(here), failure, stop, edited)
     manifests = tuple(item.manifest for item in todo)
@@ -98,11 +102,23 @@ def _events(here: Situation, todo: tuple[Pending, ...], stop: bool, failure: Fai
         events.append(
             Event(EventType.WARNING, StateReason.SERVER_STOPPED, f"The server fails for good{why} and is stopped.")
         )
+    if gives_way(here, failure) and any("spec.strategy" in path for item in todo for path in item.paths):
+        events.append(Event(EventType.NORMAL, StateReason.ROLLING_OUT, _GIVES_WAY))
     ours = stop or here.is_stopped or here.weights_are_gone or here.stands_without_weights
     for item in todo:
+        if _is_our_giving_way(here, item):
+            continue
         # Right after a change of the spec differences are the change itself; at rest they are somebody's edit.
         if not here.spec_is_new and here.deployed and item.exists and not ours:
             where = ", ".join(item.paths[:3]) + (" …" if len(item.paths) > 3 else "")
             message = f"{item.ref.kind} {item.ref.name} was changed by somebody else and is put back: {where}"
             events.append(Event(EventType.NORMAL, StateReason.RESTORED, message[:1024]))
     return tuple(events)
+
+
+def _is_our_giving_way(here: Situation, item: Pending) -> bool:
+    """The strategy alone differs, because the old server gives way, or did."""
+    if here.deployment is None or not item.paths or not all(path.startswith("spec.strategy") for path in item.paths):
+        return False
+    live, wanted = (part.get("spec") for part in (here.deployment.live, item.manifest))
+    return any(isinstance(spec, Mapping) and spec.get("strategy") == GIVING_WAY for spec in (live, wanted))

@@ -165,6 +165,7 @@ class PodSeen:
     refusals: Mapping[str, Refusal] = field(default_factory=dict)  # of live adapters, by name
     hangs: bool = False  # it has logged a fatal error while starting, and for half a minute did not end
     node: str = ""
+    waits_long: bool = False  # no node has taken it for so long that none is about to come free
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,7 @@ class DeploymentSeen:
     generation: int
     observed_generation: int
     failure: Failure | None = None
+    waits_long: bool = False  # its pod has been refused for as long
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ class Explainer:
     ) -> None:
         self._cluster = cluster
         self._clock = clock
-        self._now = now
+        self.now = now
         self._known: dict[str, _Explained] = {}
 
     def forget(self, uids: frozenset[str]) -> None:
@@ -69,7 +69,7 @@ class Explainer:
             failure = None
         if failure is not None and failure.reason is Reason.VolumePending and not _folder_is_gone(failure):
             # That a volume is not there yet is no news before its provisioner has had its time.
-            failure = failure if age_seconds(pod, self._now()) > PROVISIONING_SECONDS else None
+            failure = failure if age_seconds(pod, self.now()) > PROVISIONING_SECONDS else None
         before = known.fatal_since if known is not None else None
         self._known[uid] = _Explained(
             version, at, failure, (before if before is not None else at) if is_fatal else None
@@ -93,10 +93,10 @@ class Explainer:
             is_fatal = "running" in state and bool(log) and fatal_while_starting(log or "") is not None
         kubelet_is_away = status is not None and log is None and previous is None
         # A kubelet that takes a pod writes its containers' status at once.
-        is_not_taken = not statuses and age_seconds(pod, self._now()) > TAKEN_SECONDS
+        is_not_taken = not statuses and age_seconds(pod, self.now()) > TAKEN_SECONDS
         unreachable = kubelet_is_away or is_not_taken
         node = await self._node(pod) if unreachable or _calls_for_its_node(pod, statuses, events) else None
-        found = look_at_pod(pod, events, log, previous, self._now(), siblings=siblings, node=node, logged=_name(status))
+        found = look_at_pod(pod, events, log, previous, self.now(), siblings=siblings, node=node, logged=_name(status))
         return found, is_fatal
 
     async def _node(self, pod: Json) -> Json | None:

@@ -65,6 +65,7 @@ class Observer:
         self._prober = prober
         self._explainer = explainer
         self._clock = clock
+        self._now = now
         self._jobs = JobLooker(cluster, explainer, prober.reach, clock=clock)
         self._claims = ClaimLooker(cluster, now)
         self._adapters = AdapterLooker(cluster, self._jobs, self._claims)
@@ -84,7 +85,8 @@ class Observer:
             self._devices(plan),
         )
         names.add_shared(job)
-        begun = Seen(inspect=inspect, deployment=deployment_seen(deployment) if deployment else None, devices=devices)
+        live = deployment_seen(deployment, self._now()) if deployment else None
+        begun = Seen(inspect=inspect, deployment=live, devices=devices)
         here = look(model, plan, begun)
         (pull, claim, cache), (adapters, volume), _, missing, servers = await asyncio.gather(
             self._weights(here, names),

@@ -45,6 +45,14 @@ def condition_is_true(body: Json, *types: str) -> bool:
     return any(c.get("type") in types and c.get("status") == "True" for c in conditions)
 
 
+def seconds_as(body: Json, type_: str, status: str, now: datetime) -> float:
+    """Seconds since a condition has had that status; 0 where it has not, or does not say since when."""
+    conditions = (body.get("status") or {}).get("conditions") or []
+    found = next((c for c in conditions if c.get("type") == type_ and c.get("status") == status), None)
+    since = str((found or {}).get("lastTransitionTime") or "")
+    return age_seconds({"metadata": {"creationTimestamp": since}}, now) if since else 0.0
+
+
 def count(body: Json, *path: str) -> int:
     """The number at a path; 0 when it is not there."""
     found: Any = body

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from vllm_operator.cluster.kinds import Json
 from vllm_operator.decide.types import DeploymentSeen, PodSeen, ServerAnswer
@@ -18,6 +19,7 @@ from vllm_operator.observe.reading import (
     is_deleting,
     metadata_of,
     parsed,
+    seconds_as,
 )
 from vllm_operator.plan.labels import TEMPLATE_ANNOTATION, WANTED_ANNOTATION
 from vllm_operator.probe import Prober, Question, Target
@@ -25,6 +27,7 @@ from vllm_operator.probe import Prober, Question, Target
 CONTAINER = "vllm"
 PORT_NAME = "http"
 PORT = 8000
+GIVE_WAY_SECONDS = 120.0  # without a device: a node that an autoscaler adds takes longer, one that comes free does not
 API_KEY = "VLLM_API_KEY"
 
 
@@ -58,7 +61,7 @@ class Servers:
     waiting: tuple[Waiting, ...]
 
 
-def deployment_seen(live: Json) -> DeploymentSeen:
+def deployment_seen(live: Json, now: datetime) -> DeploymentSeen:
     """The Deployment as it lives."""
     return DeploymentSeen(
         live=live,
@@ -70,6 +73,7 @@ def deployment_seen(live: Json) -> DeploymentSeen:
         generation=count(live, "metadata", "generation"),
         observed_generation=count(live, "status", "observedGeneration"),
         failure=look_at_deployment(live),
+        waits_long=seconds_as(live, "ReplicaFailure", "True", now) > GIVE_WAY_SECONDS,
     )
 
 
@@ -103,7 +107,7 @@ async def _look_at(
     explainer: Explainer,
     prober: Prober,
 ) -> tuple[PodSeen, Asked | None, Waiting | None]:
-    seen = _pod_seen(pod)
+    seen = _pod_seen(pod, explainer.now())
     asked = await _ask(pod, seen, names, runner, prober)
     others = tuple(other for other in siblings if other is not pod)
     failure = await explainer.explain(pod, others)
@@ -114,7 +118,7 @@ async def _look_at(
     return replace(seen, answer=asked.answer if asked else None, failure=failure, hangs=hangs), asked, waiting
 
 
-def _pod_seen(pod: Json) -> PodSeen:
+def _pod_seen(pod: Json, now: datetime) -> PodSeen:
     status = container_state(pod, CONTAINER)
     return PodSeen(
         name=str(metadata_of(pod).get("name")),
@@ -124,6 +128,7 @@ def _pod_seen(pod: Json) -> PodSeen:
         restarts=count(status, "restartCount"),
         node=str((pod.get("spec") or {}).get("nodeName") or ""),
         started=status.get("started") is True and "running" in (status.get("state") or {}),
+        waits_long=seconds_as(pod, "PodScheduled", "False", now) > GIVE_WAY_SECONDS,
     )
 
 

@@ -8,6 +8,9 @@ from typing import Any
 from vllm_operator.api import Spec
 from vllm_operator.plan.types import Problem, ProblemReason
 
+GIVING_WAY: Mapping[str, Any] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+"""One goes, one comes: what a rollout by default becomes when its new pod finds no device beside the old one."""
+
 RECREATE: Mapping[str, Any] = {"type": "Recreate"}
 
 
@@ -15,8 +18,8 @@ def strategy_of(spec: Spec, one_node: bool, one_pod: bool) -> Mapping[str, Any]:
     """A Deployment's strategy. `one_node`, `one_pod`: what the volume of the weights can be mounted by.
 
     - Several replicas: one goes, one comes. A surge would wait for devices that the old pods hold.
-    - One replica whose volume another node can mount: the new one comes first; it waits where no device is free,
-      and the old one serves on.
+    - One replica whose volume another node can mount: the new one comes first. Where no device is free, it waits for a
+      while, and then the old one gives way (see `may_give_way`); the old one serves on only where the user asked for it.
     - One replica whose volume is bound to a node: the old one goes first, since the new one would wait for its devices.
     """
     wish = spec.rollout
@@ -32,6 +35,12 @@ def strategy_of(spec: Spec, one_node: bool, one_pod: bool) -> Mapping[str, Any]:
     elif unavailable is None:
         unavailable = 1 if _is_zero(surge) else 0
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}
+
+
+def may_give_way(spec: Spec) -> bool:
+    """Whether nobody chose between serving on and going through, so that a rollout must not wait for itself."""
+    wish = spec.rollout
+    return wish.strategy is None and wish.max_surge is None and wish.max_unavailable is None
 
 
 def rollout_problems(spec: Spec) -> list[Problem]:
