@@ -237,3 +237,26 @@ def test_a_cache_on_a_cpu_is_told_in_the_words_that_set_it():
     assert by_variable.remedies[0] == "VLLM_CPU_KVCACHE_SPACE 3"
     assert "kvCacheMemory gives 1.0" in by_field.message
     assert by_field.remedies[0] == "kvCacheMemory 3Gi"
+
+
+@pytest.mark.parametrize(
+    ("value", "goes_on"), [("true", True), (" True ", True), ("false", False), ("yes", False), ("", False)]
+)
+def test_a_misfit_is_ignored_at_one_word_and_says_what_the_word_is_now(value: str, goes_on: bool):
+    cluster = Cluster(settings=a_small_device())
+    cluster.annotate(IGNORE_FIT, value)
+    status = cluster.settle().status
+
+    assert said(status, "Fits").status == "False"
+    assert bool(cluster.pods) is goes_on
+    assert (f'to "true" (it is "{value}").' in said(status, "Fits").message) is (not goes_on and value != "")
+
+
+def test_a_misfit_on_each_of_several_accelerators_names_them_all():
+    settings = a_small_device()
+    profiles = dict(settings.accelerators)
+    profiles["smaller"] = profiles["small"].model_copy(update={"memory": "800Mi"})
+    model = a_model(accelerators=["small", "smaller"])
+    cluster = Cluster(model=model, settings=settings.model_copy(update={"accelerators": profiles}))
+
+    assert "Nor does it fit on smaller." in said(cluster.settle().status, "Fits").message

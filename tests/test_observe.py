@@ -393,3 +393,30 @@ async def test_the_log_that_is_read_is_the_servers_and_not_that_of_a_container_b
         logs = [path for _, path in op.fake.audit if "/log" in path]
 
     assert logs and all("container=vllm" in path for path in logs)
+
+
+async def test_a_pod_that_cannot_bring_its_weights_for_good_is_stopped_as_a_server_is() -> None:
+    said = json.dumps(
+        {"version": 1, "ok": False, "reason": "DiskFull", "message": "Full.", "remedy": "More.", "retry": False}
+    )
+    ended = {"terminated": {"exitCode": 3, "message": said}}
+    weights = {
+        "name": "weights",
+        "restartCount": 9,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": ended,
+    }
+    async with an_operator() as op:
+        op.controllers.holds.add("ready")
+        op.fake.put(a_vllmmodel(cache={"type": "None"}))
+        await op.settle()
+        pod = next(pod for pod in op.fake.all("Pod") if pod["metadata"]["name"].startswith("m-"))
+        waiting = [{"name": "vllm", "restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}}]
+        status = {"initContainerStatuses": [weights], "containerStatuses": waiting}
+        op.fake.edit("Pod", pod["metadata"]["name"], {"status": status})
+        await op.look()
+        stalled = next(c for c in op.status()["conditions"] if c["type"] == "Stalled")
+
+    assert stalled["reason"] == "DiskFull"
+    assert "its devices are free" in stalled["message"]
+    assert op.fake.all("Deployment")[0]["spec"]["replicas"] == 0

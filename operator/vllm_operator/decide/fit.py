@@ -39,14 +39,17 @@ def fit(here: Situation) -> Finding:
             facts=(_fact("True", StateReason.FITS, _numbers(verdict) + _but_not_on(verdicts)),),
             fit=status,
         )
-    reason, message = verdict.reason or StateReason.FIT_UNKNOWN, _sentence(verdict.message)
-    if here.annotations.get(IGNORE_FIT) == "true":
+    reason = verdict.reason or StateReason.FIT_UNKNOWN
+    message = _sentence(verdict.message) + _nor_on(verdicts, verdict)
+    asked = here.annotations.get(IGNORE_FIT, "").strip()
+    if asked.lower() == "true":
         fact = _fact("False", reason, f"{message} This is ignored, as the annotation {IGNORE_FIT} asks.")
         return Finding(Outcome.DONE, facts=(fact,), fit=status)
     if here.deployed:
         fact = _fact("False", reason, f"{message} The server that runs already is left alone.")
         return Finding(Outcome.DONE, facts=(fact,), fit=status)
-    anyway = f'{message} To go on all the same, set the annotation {IGNORE_FIT} to "true".'
+    now = f' (it is "{asked[:40]}")' if asked else ""
+    anyway = f'{message} To go on all the same, set the annotation {IGNORE_FIT} to "true"{now}.'
     fact = _fact("False", reason, anyway)
     return Finding(Outcome.STUCK, reason, anyway, facts=(fact,), fit=status, look_again_after=LATE)
 
@@ -109,6 +112,11 @@ def _best(verdicts: list[Verdict | None]) -> Verdict | None:
 def _but_not_on(verdicts: list[Verdict | None]) -> str:
     names = ", ".join(verdict.accelerator for verdict in verdicts if verdict is not None and verdict.fits is False)
     return f" It does not fit on {names}, which the spec names, too." if names else ""
+
+
+def _nor_on(verdicts: list[Verdict | None], told: Verdict) -> str:
+    names = ", ".join(verdict.accelerator for verdict in verdicts if verdict is not None and verdict is not told)
+    return f" Nor does it fit on {names}." if names else ""
 
 
 def _why_unknown(here: Situation) -> str:

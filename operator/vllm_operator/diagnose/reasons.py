@@ -186,7 +186,7 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, str, bool], ...]]] = {
         ("PodRejected", "The API server refused to create the pod (Pod Security, a policy, a webhook, limits).",
          "Change what the message names in `pod`, or ask the platform for an exception.", False),
         ("SecretNotFound", "A Secret or ConfigMap, or a key in it, that the pod needs does not exist.",
-         "Create it in the model's namespace, or correct the reference (`tokenSecretRef`, `env`).", True),
+         "Create it in the model's namespace, or correct its name in the spec (`tokenSecretRef`, `apiKeySecretRef`, `tls` …).", True),
         ("VolumePending", "The volume claim is not bound, or cannot be mounted.",
          "Check `cache.storageClassName`, `cache.accessModes` and `cache.size` against what the cluster provides.", True),
         ("VolumeAttachConflict", "The volume is attached to another node and allows only one.",

@@ -25,6 +25,7 @@ from vllm_operator.plan.labels import TEMPLATE_ANNOTATION, WANTED_ANNOTATION
 from vllm_operator.probe import Prober, Question, Target
 
 CONTAINER = "vllm"
+BRINGER = "weights"
 PORT_NAME = "http"
 PORT = 8000
 GIVE_WAY_SECONDS = 120.0  # without a device: a node that an autoscaler adds takes longer, one that comes free does not
@@ -125,11 +126,17 @@ def _pod_seen(pod: Json, now: datetime) -> PodSeen:
         wanted=annotation(pod, WANTED_ANNOTATION),
         ready=condition_is_true(pod, "Ready"),
         terminating=is_deleting(pod),
-        restarts=count(status, "restartCount"),
+        restarts=count(status, "restartCount") + count(_bringer(pod), "restartCount"),
         node=str((pod.get("spec") or {}).get("nodeName") or ""),
         started=status.get("started") is True and "running" in (status.get("state") or {}),
         waits_long=seconds_as(pod, "PodScheduled", "False", now) > GIVE_WAY_SECONDS,
     )
+
+
+def _bringer(pod: Json) -> Json:
+    """The status of the container that brings the weights before the server starts, where a pod has one."""
+    found: list[Json] = (pod.get("status") or {}).get("initContainerStatuses") or []
+    return next((status for status in found if status.get("name") == BRINGER), {})
 
 
 async def _ask(pod: Json, seen: PodSeen, names: tuple[str, ...], runner: str | None, prober: Prober) -> Asked | None:
