@@ -260,3 +260,15 @@ def test_a_misfit_on_each_of_several_accelerators_names_them_all():
     cluster = Cluster(model=model, settings=settings.model_copy(update={"accelerators": profiles}))
 
     assert "Nor does it fit on smaller." in said(cluster.settle().status, "Fits").message
+
+
+@pytest.mark.parametrize(
+    ("image", "fits"),
+    [(None, False), ("mirror.example.org/vllm/vllm-openai:v0.33.0", False), ("ours.example.org/team/bnb:1", None)],
+)
+def test_a_method_that_stock_images_lack_may_be_in_another_image(image: str | None, fits: bool | None):
+    question = question_of(a_spec(image=image), SETTINGS, "nvidia-l4", SETTINGS.accelerators["nvidia-l4"])
+    verdict = answer_to(question, CONFIG | {"quantization_config": {"quant_method": "bitsandbytes"}}, None)
+
+    assert verdict.fits is fits
+    assert "bitsandbytes" in (verdict.message or verdict.note)

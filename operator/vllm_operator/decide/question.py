@@ -28,22 +28,25 @@ _ESTIMATES_SINCE: Final = (0, 32)
 class Question:
     """One accelerator and the arguments. `is_bound` False: the memory is what the pod asks for, and it may get more.
 
-    `cache_by_variable`: the environment sets the size of the KV cache, not `kvCacheMemory`.
+    `cache_by_variable`: the environment sets the size of the KV cache, not `kvCacheMemory`. `is_stock`: the image is
+    one of vLLM's own, which holds no plugins.
     """
 
     arguments: Arguments
     accelerator: Accelerator
     is_bound: bool = True
     cache_by_variable: bool = False
+    is_stock: bool = True
 
 
 def question_of(
     spec: Spec, settings: Settings, name: str, profile: Profile, device: DeviceSeen | None = None
 ) -> Question:
     """What is asked of one accelerator of the spec."""
-    arguments = arguments_of(spec, image_of(spec, ((name, profile),), settings) or "")
+    image = image_of(spec, ((name, profile),), settings) or ""
+    arguments = arguments_of(spec, image)
     if profile.vendor != "cpu" or profile.memory:
-        return Question(arguments, accelerator_of(name, profile, device or DeviceSeen()))
+        return Question(arguments, accelerator_of(name, profile, device or DeviceSeen()), is_stock=_is_stock(image))
     by_variable = _cache_on_cpu(spec, profile)
     arguments = replace(arguments, kv_cache_memory_bytes=by_variable or arguments.kv_cache_memory_bytes)
     limit, request = spec.resources.limits.get("memory"), spec.resources.requests.get("memory")
@@ -71,6 +74,9 @@ def with_draft(question: Question, bytes_on_disk: int, config: Mapping[str, obje
 def answer_to(question: Question, config: Mapping[str, object], weights: WeightsSummary | None) -> Verdict:
     """The verdict. On a CPU, where the formulas are not measured, memory is too small only for what surely lies in it."""
     verdict = judge(config, weights, question.arguments, question.accelerator)
+    if verdict.reason == "QuantizationUnknown" and not question.is_stock:
+        doubt = f"missing: what the image holds; {verdict.message.partition(': use ')[0]}"
+        return replace(verdict, fits=None, reason=None, message="", note=doubt, remedied=())
     if verdict.fits is None and question.accelerator.memory_bytes is None:
         verdict = replace(verdict, note=_how_to_tell(verdict.note, question.accelerator))
     if question.accelerator.vendor != "cpu":
@@ -83,6 +89,11 @@ def answer_to(question: Question, config: Mapping[str, object], weights: Weights
         return beyond or verdict
     note = f"on a CPU this is an estimate: {verdict.message}"
     return replace(verdict, fits=None, reason=None, message="", note=note, remedies=(), remedied=())
+
+
+def _is_stock(image: str) -> bool:
+    """Whether the image is one of vLLM's own, perhaps from a mirror; no image named is the platform's stock one."""
+    return not image or image.rpartition("/")[2].startswith("vllm-")
 
 
 def _how_to_tell(note: str, accelerator: Accelerator) -> str:
