@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from vllm_operator.api import EPOCH, Condition, ConditionType, Status, WeightsSt
 from vllm_operator.decide import refuse
 from vllm_operator.decide.conditions import conditions
 from vllm_operator.decide.finding import Fact
-from vllm_operator.decide.progress import told, two_digits, weights_status
+from vllm_operator.decide.progress import nodes_status, told, two_digits, weights_status
 from vllm_operator.decide.reasons import StateReason
 from vllm_operator.decide.telling import events_of
-from vllm_operator.decide.types import Event, EventType, JobSeen, JobState, Progress
+from vllm_operator.decide.types import Event, EventType, JobSeen, JobState, NodeCacheSeen, NodeSeen, Progress
 from vllm_operator.diagnose import Reason
 from vllm_operator.plan import ProblemReason, WeightsPlan, plan_model, plan_weights
 
@@ -207,7 +208,6 @@ def test_progress_of_another_volume_is_forgotten():
         (running(GIB, 350 * 2**20), "6 %, 1.0 of 15.0 GiB, 350 MiB/s, about 45 s left"),
         (running(0, 3.5 * 2**20), "0 %, 0.0 of 15.0 GiB, 3.5 MiB/s, about 73 min left"),
         (running(0, 0), "0 %, 0.0 of 15.0 GiB"),
-        (running(2**20, 2**20, 10 * 2**20), "10 %, 1.0 of 10.0 MiB, 0.95 MiB/s, about 10 s left"),
         (JobSeen(JobState.RUNNING), "The download has started."),
     ],
 )
@@ -269,3 +269,52 @@ def test_adapters_name_the_pods_that_serve_them():
     cluster.truth.works = False
     cluster.settle()
     assert cluster.status.adapters[0].pods == ()
+
+
+def test_a_small_download_is_told_in_mebibytes():
+    plan = replace(a_weights_plan(), bytes=10 * 2**20)
+    seen = running(2**20, 2**20, 10 * 2**20)
+
+    assert told(weights_status(None, plan, seen)) == "10 %, 1.0 of 10.0 MiB, 0.95 MiB/s, about 10 s left"
+
+
+def test_the_percent_never_goes_back_on_one_volume():
+    plan = a_weights_plan()
+    at_60 = weights_status(None, plan, running(9 * GIB, 10))
+    assert at_60 is not None and at_60.percent == 60
+    new_pod, wrong_file, on = JobSeen(JobState.RUNNING), running(4 * GIB, 10), running(12 * GIB, 10)
+
+    percents, now = [], at_60
+    for seen in (new_pod, wrong_file, new_pod, on):
+        now = weights_status(now, plan, seen) or at_60
+        percents.append(now.percent)
+
+    assert percents == [60, 60, 60, 80]
+
+
+def test_a_pull_of_several_parts_counts_all_of_them_from_the_start():
+    plan = replace(a_weights_plan(), bytes=15 * GIB)
+
+    told_first = weights_status(None, plan, running(5 * GIB, 10, 5 * GIB))
+
+    assert told_first is not None and (told_first.percent, told_first.bytes_total) == (33, 15 * GIB)
+
+
+def test_a_node_whose_turn_comes_takes_nothing_from_the_percent():
+    plan, half = replace(a_weights_plan(), bytes=15 * GIB), running(15 * GIB // 2, 10)
+    done, waits = NodeSeen("a", "1", True, "life"), NodeSeen("b", "2", True)
+    away, failed = NodeSeen("c", "3", False), NodeSeen("d", "4", True, pull=JobSeen(JobState.FAILED))
+    steps = (
+        (replace(done, mark="", pull=half), waits),
+        (done, waits),
+        (done, replace(waits, pull=JobSeen(JobState.RUNNING))),
+        (done, replace(waits, pull=half)),
+        (done, replace(done, name="b")),
+    )
+
+    percents, now = [], None
+    for step in steps:
+        now = nodes_status(now, plan, NodeCacheSeen(None, (*step, away, failed), "life"), "life")
+        percents.append(now.percent)
+
+    assert percents == [25, 25, 25, 75, 100]

@@ -188,3 +188,31 @@ async def test_a_look_never_blocks_the_event_loop() -> None:
     blocked.sort()
     # The median: a busy machine may stop the whole process at any moment, a blocking call would hold it up each time.
     assert blocked[len(blocked) // 2] < 0.05
+
+
+async def test_what_a_pull_says_before_it_knows_and_what_no_pull_says_changes_nothing() -> None:
+    async with an_operator() as op:
+        pull = await op.begin_download()
+        await op.look()
+        before = op.status()["weights"]
+        words: list[object] = [
+            {"phase": "listing", "bytesDone": 0, "bytesTotal": 0, "bytesPerSecond": 0},
+            {"bytesDone": 10**30, "bytesTotal": 5},
+            {"bytesDone": -5, "bytesTotal": -7},
+            {"bytesDone": True, "bytesTotal": True},
+            {"bytesDone": 420_000, "bytesTotal": 1_000_000, "bytesPerSecond": float("inf")},
+            [],
+            "x",
+        ]
+
+        for said in words:
+            op.fake.pod_servers[f"{pull}-pod"] = lambda method, path, body, said=said: (200, said)  # type: ignore[misc]
+            pod = op.fake.get("Pod", f"{pull}-pod")
+            assert pod is not None
+            op.fake.remove("Pod", f"{pull}-pod")
+            op.fake.put(pod)  # the Job's next pod, who has not been asked
+            op.doormen.reconciler.changed(Key("team", "m"))
+            await op.look()
+            now = op.status()["weights"]
+            assert (now["percent"], now["bytesDone"], now["bytesTotal"]) == (42, 420_000, 1_000_000)
+        assert before["percent"] == 42

@@ -19,7 +19,8 @@ from tests.stores.host import Host
 from vllm_weights import VERSION
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.huggingface import HuggingFace
-from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile, read_whole
+from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
+from vllm_weights.whole import read_start
 
 pytestmark = pytest.mark.weights
 
@@ -40,7 +41,7 @@ def listed(host: Host, token: str | None = None) -> Listing:
 def read(host: Host, token: str | None = None) -> bytes:
     opened = source(host, token)
     try:
-        return read_whole(opened, COMMIT, FILE, 100)
+        return read_start(opened, COMMIT, FILE, 100)
     finally:
         opened.close()
 

@@ -71,7 +71,7 @@ def test_a_variant_beside_the_model_is_left_out() -> None:
     [
         (("pytorch_model.bin", "x.pt", "training_args.bin", "optimizer.bin"), {"pytorch_model.bin"}),
         (("model.pt", "optimizer.pt", "scheduler.pt"), {"model.pt"}),
-        (("consolidated-00001-of-00002.safetensors", "params.json"), {"consolidated-00001-of-00002.safetensors", "params.json"}),
+        (("consolidated-00001-of-00001.safetensors", "params.json"), {"consolidated-00001-of-00001.safetensors", "params.json"}),
         (("m-00001-of-00002.gguf", "m-00002-of-00002.gguf"), {"m-00001-of-00002.gguf", "m-00002-of-00002.gguf"}),
         (("adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"), {"adapter_model.safetensors", "adapter_config.json"}),
     ],
@@ -174,3 +174,26 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(path: str) -> None:
         check_paths(tuple(files(path)))
 
     assert caught.value.reason is Reason.WEIGHTS_CORRUPT
+
+
+def test_braces_are_a_shells() -> None:
+    names = ("config.json", "a-Q4.gguf", "a-Q8.gguf", "a-F16.gguf", "x{1}.json", "sub/y.txt", "sub/z.md")
+
+    assert taken(*names, wish=Wish(include=("*.{json,txt}", "*-Q{4,}.gguf"))) >= {
+        "config.json",
+        "a-Q4.gguf",
+        "sub/y.txt",
+    }
+    assert "a-Q8.gguf" not in taken(*names, wish=Wish(include=("*.{json,txt}", "*-Q{4,}.gguf")))
+    assert "x{1}.json" in taken(*names, wish=Wish(include=("x{1}.json", "*Q4*")))
+    assert taken(*names, wish=Wish(include=("{config.json,a-{Q4,F{16,32}}.gguf}",), exclude=("*Q4*",))) == {
+        "config.json",
+        "a-F16.gguf",
+    }
+
+
+def test_a_pattern_without_end_is_refused() -> None:
+    with pytest.raises(WeightsError) as caught:
+        taken("config.json", "a.gguf", wish=Wish(include=("{a,b}" * 40,)))
+
+    assert caught.value.reason is Reason.INVALID_ARGUMENT

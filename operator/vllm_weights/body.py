@@ -20,12 +20,13 @@ PIECE_SECONDS = 1.0
 """After which less than a piece is handed on, too: a slow line is no silent one, and a killed pod loses little."""
 
 
-def pieces(response: httpx2.Response, skip: int, wanted: int) -> Iterator[memoryview]:
+def pieces(response: httpx2.Response, skip: int, wanted: int, *, is_packed: bool = False) -> Iterator[memoryview]:
     """The `wanted` bytes after the first `skip`, or fewer where the other side ends early.
 
     Each piece is good until the next one is asked for. Raises httpx2.TransportError, after what came before.
+    `is_packed`: the body has a Content-Encoding that nobody asked for, and the bytes are those behind it.
     """
-    body = _Body(response, skip, wanted)
+    body = _Body(response, skip, wanted, is_packed)
     buffer = memoryview(bytearray(min(PIECE_BYTES, wanted)))
     left, filled, since = wanted, 0, time.monotonic()
     try:
@@ -47,13 +48,13 @@ def pieces(response: httpx2.Response, skip: int, wanted: int) -> Iterator[memory
 class _Body:
     """Reads from the library as long as it holds bytes back, then from its socket where that is possible."""
 
-    def __init__(self, response: httpx2.Response, skip: int, wanted: int) -> None:
+    def __init__(self, response: httpx2.Response, skip: int, wanted: int, is_packed: bool) -> None:
         self._response = response
-        self._from_library = response.iter_raw()
+        self._from_library = response.iter_bytes() if is_packed else response.iter_raw()
         self._skip = skip
         self._rest = memoryview(b"")
         length = response.headers.get("content-length", "")
-        self._is_exact = length.isdigit() and int(length) == skip + wanted
+        self._is_exact = not is_packed and length.isdigit() and int(length) == skip + wanted
         # A short body ends before its connection would have to be given up for it.
         self._socket = _socket_of(response) if self._is_exact and not skip and wanted > PIECE_BYTES else None
         self._library_is_empty = False

@@ -15,6 +15,15 @@ from vllm_weights.listing import Digest, DigestKind
 READ_BYTES = 512 * 1024
 
 
+def is_of(content: bytes, expected: Digest) -> bool:
+    """Whether the content has this digest; True where there is none to compare with."""
+    found = _new(expected.kind, len(content))
+    if found is None:
+        return True
+    found.update(content)
+    return found.hexdigest() == expected.value
+
+
 class _Hash(Protocol):
     def update(self, data: bytes | memoryview, /) -> None: ...
     def hexdigest(self) -> str: ...

@@ -9,14 +9,19 @@ from dataclasses import dataclass
 
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.grammar import parse_source
-from vllm_weights.listing import Listing, RemoteFile, Source, check_paths, read_whole
+from vllm_weights.listing import Listing, RemoteFile, Source, check_names, check_paths
 from vllm_weights.opening import open_source
 from vllm_weights.request import Request
 from vllm_weights.selection import Selection, Wish, select, tokenizer_files
+from vllm_weights.whole import read_whole
 
 INDEX = "model.safetensors.index.json"
+BIN_INDEX = "pytorch_model.bin.index.json"
+OTHER_FORMATS = ("pt", "gguf", "mistral")
+"""Of `loadFormat`: those that leave the index of safetensors alone."""
 LONGEST_INDEX_BYTES = 64 * 1024 * 1024
 TOKENIZER_FOLDER = "tokenizer"
+MOST_BYTES = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +70,11 @@ def contents_of(request: Request, environment: Mapping[str, str]) -> Iterator[Co
     with ExitStack() as open_sources:
         wanted = _Wanted(request.source, request.revision, request.commit)
         source, listing = _opened(request, wanted, environment, open_sources)
-        indexed, index_bytes = _index(source, listing)
+        indexed, index_bytes = _index(source, listing, request)
         wish = Wish(request.include, request.exclude, request.trust_remote_code, request.load_format)
         selection = select(listing.files, wish, indexed)
+        check_names(selection.files)
+        _check_other_index(source, listing, selection)
         tokenizer = _tokenizer(request, environment, open_sources)
         yield Contents(source, listing.commit, listing, selection, index_bytes, tokenizer)
 
@@ -108,25 +115,48 @@ def _tokenizer(request: Request, environment: Mapping[str, str], open_sources: E
     if not files:
         remedy = "Name a repository with a tokenizer.json."
         raise WeightsError(Reason.WEIGHTS_MISSING, f"{asked.source} holds no tokenizer.", remedy)
+    check_names(files)
     return TokenizerContents(source, listing.commit, files)
 
 
-def _index(source: Source, listing: Listing) -> tuple[frozenset[str] | None, int | None]:
-    """The shards that the index names, and the bytes of tensors it says there are."""
+def _index(source: Source, listing: Listing, request: Request) -> tuple[frozenset[str] | None, int | None]:
+    """The shards that the index of safetensors names, and the bytes of tensors it says there are."""
     file = listing.file(INDEX)
     if file is None:
         return None, None
+    named, total = _read_index(source, listing.commit, file)
+    if named is not None and request.include is None and request.load_format not in OTHER_FORMATS:
+        _check_that_all_are_there(INDEX, named, listing)
+    return named, total
+
+
+def _check_other_index(source: Source, listing: Listing, selection: Selection) -> None:
+    """The index of .bin files decides about none of them; it tells that an upload is not complete."""
+    file = next((file for file in selection.files if file.path == BIN_INDEX), None)
+    if file is not None and selection.format == "bin":
+        named, _ = _read_index(source, listing.commit, file)
+        _check_that_all_are_there(BIN_INDEX, named or frozenset(), listing)
+
+
+def _read_index(source: Source, commit: str, file: RemoteFile) -> tuple[frozenset[str] | None, int | None]:
     try:
-        answer = json.loads(read_whole(source, listing.commit, file, LONGEST_INDEX_BYTES))
+        answer = json.loads(read_whole(source, commit, file, LONGEST_INDEX_BYTES))
         named = frozenset(str(shard) for shard in answer["weight_map"].values())
-        total = int((answer.get("metadata") or {}).get("total_size") or 0)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        metadata = answer.get("metadata")
+        total = metadata.get("total_size") if isinstance(metadata, dict) else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, None
+    # Some tools write it as 1.0e10.
+    if not isinstance(total, int | float) or isinstance(total, bool) or not 0 < total <= MOST_BYTES:
+        return named, None
+    return named, int(total)
+
+
+def _check_that_all_are_there(index: str, named: frozenset[str], listing: Listing) -> None:
     missing = sorted(named - {file.path for file in listing.files})
     if missing:
         raise WeightsError(
             Reason.WEIGHTS_MISSING,
-            f"{INDEX} names {len(missing)} files that the source does not have, {missing[0]} among them.",
+            f"{index} names {len(missing)} files that the source does not have, {missing[0]!r} among them.",
             "The upload is not complete: finish it, or name another revision.",
         )
-    return named, total or None

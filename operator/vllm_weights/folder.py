@@ -12,9 +12,10 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,8 @@ class ModelFolder:
         """Holds the lock for this destination; `waiting` is called while another pull has it. Freed with the process."""
         self.destination.parent.mkdir(parents=True, exist_ok=True)
         path = self.destination.with_name(f".{self.destination.name}.lock")
+        if path.is_symlink():  # Opening it would empty what it points at.
+            path.unlink()
         with path.open("w") as file:
             while not _try_lock(file.fileno()):
                 waiting()
@@ -60,7 +63,7 @@ class ModelFolder:
             found = json.loads((self.destination / MANIFEST).read_text())
         except (OSError, ValueError):
             return None
-        return found if isinstance(found, dict) and isinstance(found.get("files"), list) else None
+        return found if _is_manifest(found) else None
 
     def holds(self, manifest: Mapping[str, Any]) -> bool:
         """Whether the destination is complete with exactly these files, each of its size."""
@@ -70,8 +73,9 @@ class ModelFolder:
 
     def prepare(self, items: tuple[Item, ...]) -> set[str]:
         """Makes the partial folder fit for the items; what of them is there already and right is returned (paths)."""
-        self.state.mkdir(parents=True, exist_ok=True)
         wanted = {item.path: _entry(item) for item in items}
+        self._clear_ways((*wanted, f"{OWN_FOLDER}/verified", f"{OWN_FOLDER}/incoming/any"))
+        self.state.mkdir(parents=True, exist_ok=True)
         self._adopt(wanted)
         self._remove_others(set(wanted))
         return {path for path, entry in self._ledger().items() if wanted.get(path) == entry and self._is_whole(entry)}
@@ -84,8 +88,9 @@ class ModelFolder:
         """Writes the manifest and puts the partial folder in the destination's place, by one rename."""
         path = self.partial / MANIFEST
         path.write_text(json.dumps(manifest, indent=1))
-        for synced in (path, path.parent, self.partial):
-            _sync(synced)
+        _sync(path)
+        for folder, _, _ in os.walk(self.partial, topdown=False):
+            _sync(Path(folder))
         old = self.destination.with_name(f"{self.destination.name}.old")
         if self.destination.exists():
             shutil.rmtree(old, ignore_errors=True)
@@ -111,9 +116,26 @@ class ModelFolder:
                     with self._verified.open("a") as file:
                         file.write(json.dumps(entry) + "\n")
 
+    def _clear_ways(self, paths: Iterable[str]) -> None:
+        """Takes away what stands where a file or its folder is to be made: whoever mounts the volume may put a link there.
+
+        Nothing is written through a link, nor into a file that has another name, too, before it is known to be right.
+        """
+        known = self._ledger() if not self.partial.is_symlink() else {}
+        for path in ("", *paths):
+            target = self.partial / path
+            inside = [parent for parent in target.parents if parent.is_relative_to(self.partial)]
+            for folder in (*reversed(inside), *((target,) if not path else ())):
+                if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+                    folder.unlink()
+            is_right = path in known and self._is_whole(known[path])
+            if path and not is_right and _is_in_the_way(target):
+                _remove(target)
+
     def _remove_others(self, wanted: set[str]) -> None:
-        for folder, _, names in os.walk(self.partial):
-            for name in names:
+        for folder, folders, names in os.walk(self.partial):
+            links = [name for name in folders if Path(folder, name).is_symlink()]
+            for name in (*names, *links):
                 path = Path(folder, name)
                 relative = path.relative_to(self.partial).as_posix()
                 if relative not in wanted and not relative.startswith(f"{OWN_FOLDER}/"):
@@ -122,14 +144,14 @@ class ModelFolder:
     def _ledger(self) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         with contextlib.suppress(FileNotFoundError):
-            for line in self._verified.read_text().splitlines():
-                with contextlib.suppress(ValueError):  # Cut by a lost node.
+            for line in self._verified.read_text(errors="replace").splitlines():
+                with contextlib.suppress(ValueError, TypeError, KeyError):  # Cut, or worse, by a lost node.
                     entry = json.loads(line)
                     found[entry["path"]] = entry
         return found
 
     def _is_whole(self, entry: Mapping[str, Any]) -> bool:
-        return _size_of(self.partial / entry["path"]) == int(entry["size"])
+        return _size_of(self.partial / entry["path"]) == entry.get("size")
 
 
 def manifest_of(source: str, commit: str, request: Mapping[str, Any], items: tuple[Item, ...]) -> dict[str, Any]:
@@ -149,11 +171,38 @@ def _entry(item: Item) -> dict[str, Any]:
     return {"path": item.path, "size": item.file.size, "checksum": f"{digest.kind}:{digest.value}".rstrip(":")}
 
 
+def _is_manifest(found: object) -> bool:
+    if not isinstance(found, dict) or not isinstance(found.get("files"), list):
+        return False
+    entries = all(
+        isinstance(entry, dict) and isinstance(entry.get("path"), str) and isinstance(entry.get("size"), int)
+        for entry in found["files"]
+    )
+    return entries and isinstance(found.get("bytes"), int)
+
+
 def _size_of(path: Path) -> int:
+    """-1 for what is no file of its own: a link is none."""
     try:
-        return path.stat().st_size
+        found = path.lstat()
     except OSError:
         return -1
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+
+
+def _is_in_the_way(path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return not stat.S_ISREG(found.st_mode) or found.st_nlink > 1
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -6,6 +6,7 @@ of ours, since its downloads can neither go on inside a segment nor hash while t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -28,11 +29,16 @@ from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type:
 
 from vllm_weights import VERSION, wire
 from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.headers import DTYPE, MOST, MOST_DTYPES
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 BAD_TOKEN = "Invalid credentials in Authorization header"
 """The hub's words: a 401 with them is about the token, any other one about the repository."""
+
+COMMIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LARGEST_FILE_BYTES = 1 << 50
+"""A pebibyte: what says more is no listing of files."""
 
 # Else the library asks the hub for a list of agents and keeps it on the disk. It reads its variable when it is first
 # imported, which may have been before us.
@@ -59,15 +65,17 @@ class HuggingFace:
         wanted = revision or constants.DEFAULT_REVISION
         with wire.connection_errors_named(self.host), self._errors_named(wanted):
             info = self._api.model_info(self.repo, revision=wanted, files_metadata=True, timeout=self._silence_seconds)
-        siblings = info.siblings or []
-        if any(sibling.size is None and sibling.lfs is None for sibling in siblings):
+            files = {file.path: file for file in map(_file, info.siblings or [])}
+            parameters = _parameters(info.safetensors.parameters) if info.safetensors else {}
+        if any(file.size < 0 for file in files.values()):
             raise WeightsError(
                 Reason.HUB_REFUSED,
                 f"{self.host} lists the files of {self.repo} without their sizes.",
                 "This mirror does not speak the whole protocol: use another HF_ENDPOINT.",
             )
-        parameters = info.safetensors.parameters if info.safetensors else {}
-        return Listing(str(info.sha), tuple(_file(sibling) for sibling in siblings), dict(parameters))
+        if not info.sha or not COMMIT.fullmatch(str(info.sha)):
+            raise self._not_understood(ValueError(f"the commit is {str(info.sha)[:60]!a}"))
+        return Listing(str(info.sha), tuple(files.values()), parameters)
 
     @contextmanager
     def stream(self, commit: str, file: RemoteFile, start: int, end: int) -> Iterator[Iterator[bytes | memoryview]]:
@@ -183,9 +191,27 @@ class HuggingFace:
 
 
 def _file(sibling: RepoSibling) -> RemoteFile:
-    size = sibling.size or 0
-    digest = Digest(DigestKind.GIT_BLOB, sibling.blob_id) if sibling.blob_id else Digest(DigestKind.NONE)
+    """Raises TypeError or ValueError for what no hub says; a file without a size has -1."""
+    size = _size(sibling.size)
+    digest = Digest(DigestKind.GIT_BLOB, sibling.blob_id.lower()) if sibling.blob_id else Digest(DigestKind.NONE)
     if sibling.lfs is not None:
-        size = sibling.lfs.size or size
-        digest = Digest(DigestKind.SHA256, sibling.lfs.sha256) if sibling.lfs.sha256 else digest
+        size = _size(sibling.lfs.size or sibling.size)
+        digest = Digest(DigestKind.SHA256, sibling.lfs.sha256.lower()) if sibling.lfs.sha256 else digest
+    if not isinstance(sibling.rfilename, str):
+        raise TypeError("a file has no name")
     return RemoteFile(sibling.rfilename, size, digest)
+
+
+def _parameters(said: Mapping[str, int]) -> dict[str, int]:
+    """What the hub counted, where it is a count."""
+    if len(said) > MOST_DTYPES or not all(DTYPE.fullmatch(dtype) for dtype in said):
+        return {}
+    return {dtype: count for dtype, count in said.items() if isinstance(count, int) and 0 <= count <= MOST}
+
+
+def _size(said: int | None) -> int:
+    if said is None:
+        return -1
+    if not isinstance(said, int) or not 0 <= said <= LARGEST_FILE_BYTES:
+        raise ValueError(f"a file has {str(said)[:40]} bytes")
+    return said

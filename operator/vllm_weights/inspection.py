@@ -8,16 +8,18 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from vllm_weights.contents import Contents, contents_of
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.headers import Weights, weights_of
-from vllm_weights.listing import RemoteFile, read_whole
+from vllm_weights.listing import RemoteFile
 from vllm_weights.request import Request
-from vllm_weights.selection import is_tokenizer, tokenizer_files
-from vllm_weights.summary import Config, compact, quantization_of, reductions
+from vllm_weights.selection import format_of, is_tokenizer, tokenizer_files
+from vllm_weights.summary import Config, compact, quantization_of, reductions, tamed
 from vllm_weights.termination import MOST_BYTES
+from vllm_weights.whole import POINTER, POINTER_BYTES, is_pointer, pointer_in_place_of, read_start, read_whole
 
 LONGEST_JSON_BYTES = 4 * 1024 * 1024
 """Of a JSON file that is read here; a tokenizer_config.json with every added token has about 1 MiB."""
@@ -85,11 +87,12 @@ def _told(contents: Contents) -> _Told:
         quantization = pool.submit(_first_json, contents, QUANTIZATION_FILES)
         tokenizer = pool.submit(_tokenizer_config, contents)
         weights: Future[Weights] = pool.submit(_weights, contents)
+        _check_small_ones(contents)
         return _Told(config.result(), quantization.result(), tokenizer.result(), weights.result())
 
 
 def _answer(request: Request, contents: Contents, told: _Told) -> dict[str, Any]:
-    selection = contents.selection
+    selection, architectures = contents.selection, told.config.get("architectures")
     everything = [item.file for item in contents.items]
     answer: dict[str, Any] = {
         "version": 1,
@@ -105,7 +108,7 @@ def _answer(request: Request, contents: Contents, told: _Told) -> dict[str, Any]
         "hasTokenizer": any(is_tokenizer(file.path) for file in _tokenizer_side(contents)),
         "hasChatTemplate": _has_chat_template(contents, told.tokenizer),
         "customCode": "auto_map" in told.config or "auto_map" in told.tokenizer,
-        "architectures": [str(name) for name in told.config.get("architectures") or ()][:4],
+        "architectures": [str(name)[:96] for name in architectures][:4] if isinstance(architectures, list) else [],
     }
     if told.weights.sampled:
         answer["weights"]["sampled"] = True
@@ -120,7 +123,7 @@ def fitting(answer: dict[str, Any], config: Config, room: int) -> dict[str, Any]
         whole = answer | {"config": reduced()}
         if len(compact(whole)) <= room:
             return whole
-    return answer | {"config": {}, "quantization": {}}
+    return answer | {"config": {}}
 
 
 def sharing(found: list[tuple[dict[str, Any], Config]], room: int) -> dict[str, Any]:
@@ -167,11 +170,32 @@ def _first_json(contents: Contents, names: tuple[str, ...]) -> Config:
 
 def _json(contents: Contents, file: RemoteFile) -> Config:
     """What is no JSON object counts as empty: vLLM's own message about it is better than a guess here."""
+    content = read_whole(contents.source, contents.commit, file, LONGEST_JSON_BYTES)
+    if is_pointer(content):
+        raise pointer_in_place_of(file)
     try:
-        answer = json.loads(read_whole(contents.source, contents.commit, file, LONGEST_JSON_BYTES))
+        answer = json.loads(content)
     except (ValueError, RecursionError):
         return {}
-    return answer if isinstance(answer, dict) else {}
+    return tamed(answer) if isinstance(answer, dict) else {}
+
+
+def _check_small_ones(contents: Contents) -> None:
+    """Weights that are empty, and pointers in the place of weights and tokenizers. Raises WeightsCorrupt.
+
+    The headers of safetensors are read in any case.
+    """
+    for file in contents.selection.weights:
+        if file.size == 0:
+            remedy = "Upload the file again, or name another revision."
+            raise WeightsError(Reason.WEIGHTS_CORRUPT, f"{file.path} is empty.", remedy)
+    for item in contents.items:
+        name = PurePosixPath(item.path).name
+        is_weights = format_of(item.path) not in ("none", "safetensors", "mistral")
+        if item.file.size in POINTER_BYTES and (is_weights or is_tokenizer(name)):
+            content = read_start(item.source, item.commit, item.file, len(POINTER))
+            if is_pointer(content):
+                raise pointer_in_place_of(item.file)
 
 
 def _tokenizer_side(contents: Contents) -> tuple[RemoteFile, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from vllm_weights.failure import Reason, WeightsError
 
 OWN_FOLDER = ".vllm-operator"
 """Inside each folder of weights: our manifest, and the state of a pull that is not finished."""
+
+LONGEST_NAME_BYTES = 255
+UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 class DigestKind(StrEnum):
@@ -73,23 +77,29 @@ class Source(Protocol):
         """Ends its connections; streams that still run fail."""
 
 
-def read_whole(source: Source, commit: str, file: RemoteFile, limit: int) -> bytes:
-    """The first `limit` bytes of a file, all of it where it is smaller."""
-    wanted = min(limit, file.size)
-    if wanted == 0:
-        return b""
-    with source.stream(commit, file, 0, wanted) as pieces:
-        return b"".join(bytes(piece) for piece in pieces)
-
-
 def check_paths(files: tuple[RemoteFile, ...]) -> None:
-    """Raises UnsafePath for a name that would be written outside the folder or into our own one."""
+    """Raises WeightsCorrupt for a name that would be written outside the folder or into our own one."""
     for file in files:
         parts = PurePosixPath(file.path).parts
         bad = not parts or file.path.startswith("/") or ".." in parts or parts[0] == OWN_FOLDER
         if bad or "\\" in file.path or "\0" in file.path:
-            raise WeightsError(
-                Reason.WEIGHTS_CORRUPT,
-                f"The source holds a file named {file.path!r}, which leads out of the model's folder.",
-                "Do not use this source; if it is yours, rename the file.",
-            )
+            raise _misnamed(file, "which leads out of the model's folder")
+
+
+def check_names(files: tuple[RemoteFile, ...]) -> None:
+    """Raises WeightsCorrupt for a file to be brought that cannot be asked for, or written, under its name and no other."""
+    for file in files:
+        parts = PurePosixPath(file.path).parts
+        # `./a` and `a//b` are further names of what may be there under another.
+        if "/".join(parts) != file.path or UNWRITABLE.search(file.path):
+            raise _misnamed(file, "which is no name of a file")
+        if any(len(part.encode()) > LONGEST_NAME_BYTES for part in parts):
+            raise _misnamed(file, f"which is longer than the {LONGEST_NAME_BYTES} bytes that a file system allows")
+
+
+def _misnamed(file: RemoteFile, how: str) -> WeightsError:
+    return WeightsError(
+        Reason.WEIGHTS_CORRUPT,
+        f"The source holds a file named {file.path[:300]!r}, {how}.",
+        "Do not use this source; if it is yours, rename the file.",
+    )

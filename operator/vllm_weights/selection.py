@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from vllm_weights.failure import Reason, WeightsError
@@ -38,6 +39,9 @@ HEADS = frozenset({"joint_head.safetensors", "sparse_linear.pt", "colbert_linear
 """Small parts of a model that vLLM's classes read by name, whatever the format of the rest (BGE-M3's, for one)."""
 READ_FOLDER = re.compile(r"\d+_\w+|speech_tokenizer|audio_tokenizer|whisper-large-v3|adapters/[^/]+")
 """Folders that vLLM reads: layers of sentence-transformers (1_Pooling, 2_Dense), and what audio models and Jina keep apart."""
+SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.\w+)")
+BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
+MOST_FORMS = 64
 GGUF_SHARD = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")
 
 
@@ -93,7 +97,7 @@ def select(files: Iterable[RemoteFile], wish: Wish, indexed: frozenset[str] | No
         around = _Around(weights_format, wish, indexed, frozenset(file.path for file in kept))
         chosen = tuple(file for file in kept if around.wants(file.path))
     selection = Selection(tuple(sorted(chosen, key=_order)), weights_format)
-    _check(selection, wish)
+    _check(selection, wish, indexed)
     return selection
 
 
@@ -108,7 +112,27 @@ def is_tokenizer(path: str) -> bool:
 
 
 def _matches(path: str, globs: Iterable[str]) -> bool:
-    return any(fnmatchcase(path, glob) or fnmatchcase(path, f"{glob.rstrip('/')}/*") for glob in globs)
+    return any(
+        fnmatchcase(path, form) or fnmatchcase(path, f"{form.rstrip('/')}/*")
+        for glob in globs
+        for form in _spelled_out(glob)
+    )
+
+
+@lru_cache(maxsize=256)
+def _spelled_out(glob: str) -> tuple[str, ...]:
+    """`*.{json,txt}` is `*.json` and `*.txt`. Raises InvalidArgument for more than any repository needs."""
+    forms = [glob]
+    while match := next((found for form in forms if (found := BRACES.search(form))), None):
+        group, choices = match[0], match[1].split(",")
+        forms = [form.replace(group, choice, 1) for form in forms for choice in (choices if group in form else [""])]
+        if len(forms) > MOST_FORMS:
+            raise WeightsError(
+                Reason.INVALID_ARGUMENT,
+                f"The pattern {glob!r} stands for more than {MOST_FORMS} others.",
+                "Write it with fewer braces: * and ? match what differs.",
+            )
+    return tuple(forms)
 
 
 def _format_among(files: Iterable[RemoteFile], load_format: str | None) -> str:
@@ -183,7 +207,7 @@ def _order(file: RemoteFile) -> tuple[bool, str]:
     return format_of(file.path) != "none", file.path
 
 
-def _check(selection: Selection, wish: Wish) -> None:
+def _check(selection: Selection, wish: Wish, indexed: frozenset[str] | None) -> None:
     if selection.format == "none" or not selection.weights:
         asked = f" in the format {wish.load_format!r}" if wish.load_format else ""
         patterns = " among the files that include and exclude leave" if wish.include or wish.exclude else ""
@@ -199,4 +223,24 @@ def _check(selection: Selection, wish: Wish) -> None:
             Reason.WEIGHTS_MISSING,
             f"The source holds {len(models)} GGUF models, {sorted(models)[0]} among them.",
             "Name one, with the configuration, by include: ['*Q4_K_M.gguf', '*.json'].",
+        )
+    if selection.format != "safetensors" or indexed is None:  # else the index says which there are
+        _check_shards(selection)
+
+
+def _check_shards(selection: Selection) -> None:
+    """An upload that was broken off lacks shards that the names of the others promise. Stray ones beside a whole set pass."""
+    sets: dict[tuple[str, str, str], int] = {}
+    for file in (file for file in selection.weights if "/" not in file.path):
+        match = SHARD.fullmatch(file.path)
+        if match is None:
+            return
+        key = (match[1], match[3], match[4])
+        sets[key] = sets.get(key, 0) + 1
+    if sets and all(count < int(of) for (_, of, _), count in sets.items()):
+        (stem, of, suffix), count = max(sets.items(), key=lambda item: item[1])
+        raise WeightsError(
+            Reason.WEIGHTS_MISSING,
+            f"Of {of} shards that {stem}-*-of-{of}{suffix} promises, {count} are there.",
+            "The upload is not complete: finish it, or name another revision; or correct include and exclude.",
         )

@@ -10,6 +10,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 Config = dict[str, Any]
@@ -37,6 +38,8 @@ LEAST = re.compile(
 SHORT_STRING = 96
 SHORT_LIST = 8
 LONG_LIST = 128
+DEEPEST = 16
+LARGEST_NUMBER = 1 << 63
 TEXT_MODELS = ("text_config", "llm_config", "language_config", "decoder")
 
 
@@ -68,7 +71,11 @@ def quantization_of(config: Mapping[str, Any], extra: Mapping[str, Any] | None =
         "groupSize": found.get("group_size") or weights.get("group_size"),
         "format": found.get("fmt") or found.get("format") or weights.get("type"),
     }
-    return {key: value for key, value in answer.items() if isinstance(value, int | float | str)}
+    return {
+        key: value
+        for key, value in answer.items()
+        if isinstance(value, int | float) or (isinstance(value, str) and len(value) <= SHORT_STRING)
+    }
 
 
 def _quantization_config(config: Mapping[str, Any]) -> Config:
@@ -143,6 +150,23 @@ def _matching(config: Mapping[str, Any], keys: re.Pattern[str]) -> Config:
     return answer
 
 
+def tamed(value: Any, depth: int = DEEPEST) -> Any:
+    """Of JSON that anybody may have written, what every reader of JSON takes: no NaN, no number or nesting without end."""
+    match value:
+        case dict():
+            return {key: tamed(item, depth - 1) for key, item in value.items()} if depth else None
+        case list():
+            return [tamed(item, depth - 1) for item in value] if depth else None
+        case bool() | str():
+            return value
+        case int():
+            return value if abs(value) < LARGEST_NUMBER else None
+        case float():
+            return value if isfinite(value) else None
+        case _:
+            return None
+
+
 def compact(value: object) -> bytes:
-    """JSON without blanks."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    """JSON without blanks. Halves of characters, which JSON can name and UTF-8 cannot, are question marks."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")

@@ -12,6 +12,8 @@ from vllm_weights.summary import compact
 MOST_BYTES = 4096
 """What the kubelet keeps of a termination message."""
 LONGEST_SENTENCE = 900
+KEPT = frozenset({"version", "ok", "reason", "retry", "commit", "bytes", "message", "remedy"})
+"""Short, or cut."""
 DEFAULT_PATH = "/dev/termination-log"
 
 
@@ -27,11 +29,17 @@ def write(answer: Mapping[str, Any], environment: Mapping[str, str]) -> None:
 
 
 def _cut(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Sentences are shortened, and parts left out, where the whole is too long."""
-    short = {
-        key: value[: LONGEST_SENTENCE - 1] + "…" if isinstance(value, str) and len(value) > LONGEST_SENTENCE else value
-        for key, value in answer.items()
-    }
-    if len(compact(short)) > MOST_BYTES and "parts" in short:
+    """Sentences are shortened, then parts and what is largest left out, until it fits."""
+    for most in (LONGEST_SENTENCE, LONGEST_SENTENCE // 2, LONGEST_SENTENCE // 5):
+        short = {key: _shortened(value, most) if isinstance(value, str) else value for key, value in answer.items()}
+        if len(compact(short)) <= MOST_BYTES:
+            return short
+    if "parts" in short:
         short["partsLeftOut"] = len(short.pop("parts"))
+    while len(compact(short)) > MOST_BYTES:
+        short.pop(max(short.keys() - KEPT, key=lambda key: len(compact(short[key]))))
     return short
+
+
+def _shortened(sentence: str, most: int) -> str:
+    return sentence if len(sentence) <= most else sentence[: most - 1] + "…"

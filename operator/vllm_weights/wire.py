@@ -104,7 +104,18 @@ def body_of_range(response: httpx2.Response, file: RemoteFile, start: int, end: 
     total = response.headers.get("content-range", "").rpartition("/")[2]
     if total.isdigit() and int(total) != file.size:
         raise source_changed(file, f"it is {total} bytes long, not {file.size}")
-    return body.pieces(response, start if response.status_code == 200 else 0, end - start)
+    kind, encoding = response.headers.get("content-type", ""), response.headers.get("content-encoding", "identity")
+    is_packed = encoding not in ("", "identity")
+    if kind.startswith(("text/html", "multipart/")) or (is_packed and response.status_code != 200):
+        # The bytes of a part of something packed cannot be unpacked, and we asked for nothing packed.
+        raise WeightsError(
+            Reason.HUB_REFUSED,
+            f"{response.url.host} answers {file.path} with {encoding if is_packed else kind.partition(';')[0]}, "
+            "not with its bytes.",
+            "Check the endpoint, and whether a proxy answers in its place.",
+        )
+    skipped = start if response.status_code == 200 else 0
+    return body.pieces(response, skipped, end - start, is_packed=is_packed)
 
 
 def source_changed(file: RemoteFile, how: str) -> WeightsError:

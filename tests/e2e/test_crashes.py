@@ -37,7 +37,7 @@ CRASHES = [
     Case(
         "unsupported-architecture", "UnsupportedArchitecture", "", {"model": "vllm-operator/unsupported-architecture"}
     ),
-    Case("corrupt", "WeightsCorrupt", "", {"model": "vllm-operator/corrupt-weights"}),
+    Case("corrupt", "WeightsCorrupt", "", {"model": "vllm-operator/damaged-weights"}),
     Case("missing-shard", "WeightsMissing", "", {"model": "vllm-operator/missing-shard"}),
     Case(
         "lora-rank",

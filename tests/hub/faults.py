@@ -8,7 +8,8 @@ A fault is `{"kind": …, "repo": "org/name", "path": "*.safetensors", "where": 
 - `slow`: sends at most `bytesPerSecond`;
 - `corrupt`: flips one byte at `afterBytes` of the answer;
 - `revoke`: from the `afterBytes`-th byte of the answer on, `token` (all, if unset) is no longer valid; of the API's
-  answers from the first.
+  answers from the first;
+- `page`, `packed`, `multipart`, `unsized`: answers in another shape (tests/hub/shapes.py).
 `times` is how many requests it hits (-1: every one), after the first `skip`; `where` is `api`, `resolve`, `cdn` or `any`.
 """
 
@@ -21,7 +22,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-KINDS = ("status", "truncate", "cut", "stall", "slow", "corrupt", "revoke")
+from tests.hub import shapes
+
+KINDS = ("status", "truncate", "cut", "stall", "slow", "corrupt", "revoke", *shapes.KINDS)
 
 
 @dataclass(frozen=True, slots=True)

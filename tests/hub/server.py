@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from tests.hub import answers
+from tests.hub import answers, shapes
 from tests.hub.answers import HubError
 from tests.hub.faults import Fault, Faults
 from tests.hub.repos import Commit, HubFile, Repos
@@ -223,6 +223,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes */{file.size}")
             self.send_header("Content-Length", "0")
             self.end_headers()
+            return
+        if self.fault is not None and self.fault.kind in shapes.KINDS:
+            shapes.answer_otherwise(self, self.fault.kind, file.on_disk.read_bytes(), span.start, span.end)
             return
         self.send_response(206 if asked else 200)
         self._file_headers(file, commit)

@@ -38,11 +38,14 @@ def unsupported_architecture(folder: Path) -> None:
     _edit_config(folder, architectures=["NoSuchForCausalLM"])
 
 
-def corrupt_weights(folder: Path) -> None:
-    """The weights' header is whole, the rest is cut in half: as after a broken upload."""
+def damaged_weights(folder: Path) -> None:
+    """A tensor's shape is not that of its bytes: only who opens the file finds out."""
     path = folder / "model.safetensors"
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    whole, header = path.read_bytes(), _header(path)
+    (length,) = struct.unpack("<Q", whole[:8])
+    next(tensor for name, tensor in header.items() if name != "__metadata__")["shape"][0] += 1
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + whole[8 + length :])
 
 
 def missing_shard(folder: Path) -> None:
@@ -105,7 +108,7 @@ VARIANTS: dict[str, Callable[[Path], None]] = {
     "gated": gated,
     "custom-code": custom_code,
     "unsupported-architecture": unsupported_architecture,
-    "corrupt-weights": corrupt_weights,
+    "damaged-weights": damaged_weights,
     "missing-shard": missing_shard,
     "no-tokenizer": no_tokenizer,
     "wide-kv-cache": wide_kv_cache,

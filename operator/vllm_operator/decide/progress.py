@@ -10,7 +10,7 @@ from math import ceil, floor, log10
 from typing import Final
 
 from vllm_operator.api import NodesStatus, WeightsStatus
-from vllm_operator.decide.types import JobSeen, JobState, NodeCacheSeen, Progress
+from vllm_operator.decide.types import JobSeen, JobState, NodeCacheSeen, NodeSeen, Progress
 from vllm_operator.plan import WeightsPlan
 
 _MIB: Final = 1 << 20
@@ -32,23 +32,32 @@ def weights_status(before: WeightsStatus | None, plan: WeightsPlan | None, seen:
         # Asked once and not answered: what was known stays, but no speed is claimed that nobody has seen.
         old = kept or WeightsStatus(claim_name=plan.claim_name, bytes_total=total)
         return old.model_copy(update={"tries": tries})
-    fresh = _measured(plan.claim_name, seen.progress, tries)
+    fresh = _measured(plan, seen.progress, tries, kept)
     return kept if kept is not None and _is_the_same_news(kept, fresh) else fresh
 
 
 def nodes_status(before: WeightsStatus | None, plan: WeightsPlan, seen: NodeCacheSeen, life: str) -> WeightsStatus:
-    """`status.weights` of weights on the nodes' own disks: bytes of all nodes that have them or are at work."""
+    """`status.weights` of weights on the nodes' own disks: bytes of all nodes that have them or are to get them now.
+
+    A node whose turn comes counts from the start, so that the percent does not fall when it begins.
+    """
     ready = [node for node in seen.nodes if node.mark == life]
-    pulls = [node.pull for node in seen.nodes if node.mark != life and node.pull.state is JobState.RUNNING]
+    to_come = [node for node in seen.nodes if node.mark != life and node.usable and not _has_failed(node)]
     total = plan.bytes or 0
-    found = [job.progress for job in pulls if job.progress is not None]
+    found = [node.pull.progress for node in to_come if node.pull.progress is not None]
     done = total * len(ready) + sum(progress.bytes_done for progress in found)
     speed = sum(progress.bytes_per_second for progress in found)
-    whole = Progress(done, total * (len(ready) + len(pulls)), speed) if found else None
-    state = JobState.RUNNING if pulls else JobState.SUCCEEDED if ready else JobState.ABSENT
+    whole = Progress(done, total * (len(ready) + len(to_come)), speed) if found else None
+    # Before the first node's turn nothing is under way.
+    begun = any(node.pull.state is not JobState.ABSENT for node in to_come) or (bool(ready) and bool(to_come))
+    state = JobState.RUNNING if begun else JobState.SUCCEEDED if ready else JobState.ABSENT
     tries = max((node.pull.tries for node in seen.nodes), default=0)
     told = weights_status(before, plan, JobSeen(state, progress=whole, tries=tries)) or WeightsStatus()
     return told.model_copy(update={"nodes": NodesStatus(ready=len(ready), desired=len(seen.nodes))})
+
+
+def _has_failed(node: NodeSeen) -> bool:
+    return JobState.FAILED in (node.prepare.state, node.pull.state)
 
 
 def told(weights: WeightsStatus | None) -> str:
@@ -71,14 +80,18 @@ def two_digits(value: float) -> int:
     return int(round(value, 1 - floor(log10(value)))) if value >= 1 else 1
 
 
-def _measured(claim_name: str | None, progress: Progress, tries: int | None) -> WeightsStatus:
-    done, total = max(progress.bytes_done, 0), max(progress.bytes_total, progress.bytes_done, 0)
+def _measured(plan: WeightsPlan, progress: Progress, tries: int | None, before: WeightsStatus | None) -> WeightsStatus:
+    """The figures of now. They never go back on one volume: a new pod lists again first, and a wrong file comes again."""
+    # A pull of several parts knows of the next one when it comes to it; the inspection has looked at all of them.
+    total = max(progress.bytes_total, progress.bytes_done, plan.bytes or 0)
+    is_same = before is not None and before.bytes_total == total
+    done = max(progress.bytes_done, (before.bytes_done or 0) if before is not None and is_same else 0)
     # 100 is said when the Job has ended and everything is verified, not before.
     percent = min(done * 100 // total, 99) if total else 0
     speed = two_digits(progress.bytes_per_second)
     eta = _rounded((total - done) / speed) if speed else None
     return WeightsStatus(
-        claim_name=claim_name,
+        claim_name=plan.claim_name,
         percent=percent,
         bytes_done=done,
         bytes_total=total,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TypeGuard
 
 from vllm_operator.cluster import Cluster
 from vllm_operator.cluster.kinds import JOBS, PODS, Json
@@ -30,6 +31,7 @@ JOB_NAME = "batch.kubernetes.io/job-name"
 # As long as this one answer about a download stands, whoever looks and why: so often, at most, its status is written.
 PROGRESS_SECONDS = 5.0
 FORGET_SECONDS = 60.0
+MOST_BYTES = 1 << 60  # more is no answer of the weights program
 # A namespace is there a moment before its default service account: the Job tries again at once.
 ACCOUNT_TO_COME = "error looking up service account"
 
@@ -136,9 +138,16 @@ def _answer(pods: list[Json]) -> tuple[Json | None, Failure | None]:
 
 
 def _progress_of(said: object) -> Progress | None:
+    """What a pull says of itself; None before it knows how much is to come."""
     if not isinstance(said, dict):
         return None
     done, total, speed = (said.get(key) for key in ("bytesDone", "bytesTotal", "bytesPerSecond"))
-    if not isinstance(done, int) or not isinstance(total, int):
+    if not _is_count(done) or not _is_count(total) or not total:
         return None
-    return Progress(done, total, float(speed) if isinstance(speed, int | float) else 0.0)
+    if not isinstance(speed, int | float) or not 0 <= speed <= MOST_BYTES:
+        speed = 0.0
+    return Progress(done, total, float(speed))
+
+
+def _is_count(said: object) -> TypeGuard[int]:
+    return isinstance(said, int) and not isinstance(said, bool) and 0 <= said <= MOST_BYTES
