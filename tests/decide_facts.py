@@ -90,4 +90,4 @@ def ready(status: Status) -> tuple[str, str]:
 
 def writes_nothing(decision: Decision) -> bool:
     lists = (decision.create, decision.own, decision.annotate, decision.apply, decision.delete)
-    return not any((*lists, decision.release, decision.retain, decision.disown))
+    return not any((*lists, decision.release, decision.grow, decision.retain, decision.disown))

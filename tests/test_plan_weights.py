@@ -156,11 +156,14 @@ def test_new_settings_move_no_weights_that_are_in_use() -> None:
     assert after.claim is not None and after.claim.storage_class_name == "fast"
 
 
-@pytest.mark.parametrize(
-    "cache", [{"size": "100Gi"}, {"storage_class_name": "fast"}, {"access_modes": ("ReadWriteMany",)}]
-)
+@pytest.mark.parametrize("cache", [{"storage_class_name": "fast"}, {"access_modes": ("ReadWriteMany",)}])
 def test_another_volume_is_another_claim(cache: dict[str, Any]) -> None:
     assert some_weights(cache=cache).claim_name != some_weights().claim_name
+
+
+def test_another_size_is_the_same_claim() -> None:
+    """What is on it is the same; it grows to what the model asks that asks for most."""
+    assert some_weights(cache={"size": "100Gi"}).claim_name == some_weights().claim_name
 
 
 def test_adapters_are_pulled_with_the_model_into_folders_of_their_own() -> None:

@@ -29,7 +29,8 @@ _SUMMARY = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLE
 class CarryingOut:
     """One decision about one model, which was read at `version`.
 
-    `status_version` is the version that our write of the status made, if any.
+    `status_version` is the version that our write of the status made, if any; `growth_refused` says why a volume did
+    not get larger.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class CarryingOut:
         self._version = version
         self._admitted = admitted
         self.status_version = ""
+        self.growth_refused = ""
 
     async def do(self, decision: Decision, *, refused_before: bool = False) -> None:
         """Raises ApiError; a write that the server does not allow is told in the status first.
@@ -89,6 +91,8 @@ class CarryingOut:
             if ref in made:
                 continue
             await self._writer.own(ref, await self._uid_of_shared(ref))
+        for ref, size in decision.grow.items():
+            await self._grow(ref, size)
         for ref, values in decision.annotate.items():
             await self._writer.annotate(ref, values, self._uid(ref))
         for manifest in decision.establish:
@@ -97,6 +101,13 @@ class CarryingOut:
         for manifest in decision.apply:
             self._admitted.learn(manifest, await self._apply(manifest))
         await self._let_go(decision)
+
+    async def _grow(self, ref: Ref, size: str) -> None:
+        """Most storage cannot be enlarged, and what is on it is as good as before: that is told, and hinders nothing."""
+        try:
+            await self._writer.grow(ref, size, self._uid(ref))
+        except (Forbidden, Refused) as error:
+            self.growth_refused = error.message
 
     async def _let_go(self, decision: Decision) -> None:
         """Of what this model uses no more, or does not own as it did."""

@@ -25,6 +25,7 @@ from vllm_operator.interest import Interests
 from vllm_operator.metrics import Metrics
 from vllm_operator.observe import Look, Observer
 from vllm_operator.plan import Plan, ProblemReason, plan_model
+from vllm_operator.plan.labels import REFRESH_ANNOTATION
 from vllm_operator.plan.nodes import home_of
 from vllm_operator.queue import Key
 from vllm_operator.settings import Settings
@@ -53,6 +54,7 @@ class Memory:
     refused: bool = False
     status_version: str = ""
     admitted: Admitted = field(default_factory=Admitted)
+    growth_refused: tuple[object, str] = (None, "")  # of which claim, spec and refresh, and why
 
 
 def _now() -> datetime:
@@ -147,7 +149,7 @@ class Reconciler:
         events = memory.events
         look = memory.look = await self._observer.look(model, plan, memory.look)
         self.interests.learn(key, look.followed)
-        decision = await self._decide(model, plan, look.seen, memory.admitted)
+        decision = await self._decide(model, plan, _with_refused_growth(look.seen, model, memory), memory.admitted)
         home = home_of(self._settings)
         carrying = CarryingOut(self._cluster, self._recorder, model, look, version, memory.admitted, home)
         try:
@@ -157,6 +159,9 @@ class Reconciler:
             raise
         finally:
             memory.status_version = carrying.status_version or memory.status_version
+        if carrying.growth_refused:
+            memory.growth_refused = (_growth_of(look.seen, model), carrying.growth_refused)
+            return 0.0  # to tell it
         await self._observer.call(decision.calls, look)
         memory.refused = False
         _log_transition(key, model.status, decision.status)
@@ -203,6 +208,19 @@ class Reconciler:
 
     def _jittered(self, seconds: float | None) -> float | None:
         return None if seconds is None else seconds * (1 - JITTER + 2 * JITTER * self._jitter())
+
+
+def _growth_of(seen: Seen, model: VLLMModel) -> object:
+    """What a refused growth was about. Another spec, or a refresh, asks again."""
+    claim, metadata = seen.claim.uid if seen.claim else "", model.metadata
+    return claim, metadata.generation, metadata.annotations.get(REFRESH_ANNOTATION)
+
+
+def _with_refused_growth(seen: Seen, model: VLLMModel, memory: Memory) -> Seen:
+    about, why = memory.growth_refused
+    if seen.claim is None or about != _growth_of(seen, model):
+        return seen
+    return replace(seen, claim=replace(seen.claim, growth_refused=why))
 
 
 def _log_transition(key: Key, before: Status, after: Status) -> None:

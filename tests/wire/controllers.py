@@ -64,8 +64,10 @@ class Controllers:
             self.roll_out(change.object)
 
     def bind(self, claim: str) -> None:
-        """A volume for the claim is there."""
-        self.fake.edit("PersistentVolumeClaim", claim, {"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}})
+        """A volume for the claim is there, of the size that was asked for."""
+        found = self.fake.get("PersistentVolumeClaim", claim)
+        size = found["spec"]["resources"]["requests"]["storage"] if found else "1Gi"
+        self.fake.edit("PersistentVolumeClaim", claim, {"status": {"phase": "Bound", "capacity": {"storage": size}}})
 
     def release(self, claim_uid: str) -> None:
         """The claim's volume, where it outlives it, has no claim any more."""

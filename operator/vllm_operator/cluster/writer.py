@@ -135,6 +135,11 @@ class Writer:
         body = {"metadata": {"resourceVersion": metadata["resourceVersion"], "ownerReferences": others}}
         await self._patch(self._path(ref), body)
 
+    async def grow(self, ref: Ref, size: str, uid: str) -> None:
+        """Asks for more of the claim of that uid. Raises Refused or Forbidden where its storage cannot be enlarged."""
+        body = {"metadata": {"uid": uid}, "spec": {"resources": {"requests": {"storage": size}}}}
+        await self._patch(self._path(ref), body)
+
     async def retain(self, ref: Ref) -> None:
         """Marks the object as one to be kept for this model, and takes every model's ownerReference off it."""
         await self._rewrite(ref, lambda live: ([], retain_labels(self._owner.uid)))

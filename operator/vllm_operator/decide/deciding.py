@@ -53,8 +53,10 @@ def decide(model: VLLMModel, plan: Plan, seen: Seen, now: datetime) -> Decision:
     status = status_of(here, findings, now)
     deletions, releases = clean(here)
     annotate: dict[Ref, Mapping[str, str]] = {}
+    grow: dict[Ref, str] = {}
     for finding in findings:
         annotate |= finding.annotate
+        grow |= finding.grow
     decision = Decision(
         status=status,
         create=tuple(item for finding in findings for item in finding.create),
@@ -63,6 +65,7 @@ def decide(model: VLLMModel, plan: Plan, seen: Seen, now: datetime) -> Decision:
         apply=_applied(here, findings),
         delete=(*(ref for finding in findings for ref in finding.delete), *deletions),
         release=releases,
+        grow=grow,
         retain=tuple(ref for finding in findings for ref in finding.retain),
         disown=tuple(ref for finding in findings for ref in finding.disown),
         unmark=tuple(mark for finding in findings for mark in finding.unmark),
@@ -104,7 +107,7 @@ def _rests_for(decision: Decision, findings: tuple[Finding, ...]) -> float | Non
     """Seconds for which nobody but the servers need be asked; None where the next look is to see everything."""
     writes = (
         decision.create, decision.own, decision.annotate, decision.apply, decision.delete, decision.release,
-        decision.retain, decision.disown,
+        decision.retain, decision.disown, decision.grow,
         decision.calls,
         decision.unmark, decision.discard, decision.establish, decision.mark,
     )  # fmt: skip

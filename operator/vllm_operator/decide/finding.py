@@ -53,6 +53,7 @@ class Finding:
     annotate: Mapping[Ref, Mapping[str, str]] = field(default_factory=dict)
     apply: tuple[Manifest, ...] = ()
     delete: tuple[Ref, ...] = ()
+    grow: Mapping[Ref, str] = field(default_factory=dict)
     retain: tuple[Ref, ...] = ()
     disown: tuple[Ref, ...] = ()
     unmark: tuple[Mark, ...] = ()

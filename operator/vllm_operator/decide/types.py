@@ -73,6 +73,9 @@ class ClaimSeen:
     owned: bool = False
     deleting: bool = False
     uid: str = ""
+    requested_bytes: int | None = None
+    is_growing: bool = False  # it is to get larger, and nobody but its provisioner is at work
+    growth_refused: str = ""  # why the API server did not let it get larger when it was last asked
     has_owners: bool = False  # of any model: with the last of them it goes
     retained_for: frozenset[str] = frozenset()  # uids of models that it is to outlive
 
@@ -248,6 +251,7 @@ class Decision:
     apply: tuple[Manifest, ...] = ()  # own objects: server-side apply of the whole
     delete: tuple[Ref, ...] = ()  # own or solely owned objects (a failed Job that is to run again)
     release: tuple[Ref, ...] = ()  # shared objects that this model stops using
+    grow: Mapping[Ref, str] = field(default_factory=dict)  # claims that are to ask for more
     retain: tuple[Ref, ...] = ()  # shared objects that are to outlive their models: no model owns them any more
     disown: tuple[Ref, ...] = ()  # shared objects that this model neither owns nor retains any more; they stay
     unmark: tuple[Mark, ...] = ()  # before anything else: no pod comes to a node that lost its weights

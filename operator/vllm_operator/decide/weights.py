@@ -44,14 +44,38 @@ def pull(here: Situation) -> Finding:
     if volume is not None:
         return volume
     held = with_claims_owner(here, held, here.weights.claim, here.seen.claim)
-    found = brought(here, held, job, seen)
-    if found is None:
-        return _running(here, held, job, seen)
+    held = _grown(held, here.weights.claim, here.seen.claim)
+    if here.seen.claim is not None and here.seen.claim.is_growing and seen.state is JobState.ABSENT:
+        return not_yet(held, Outcome.UNDERWAY, StateReason.WAITING_FOR_VOLUME, "The volume is being enlarged.")
+    found = brought(here, held, job, seen) or _running(here, held, job, seen)
     if found.outcome is Outcome.DONE:
-        return replace(
-            found, facts=(ready(StateReason.DOWNLOADED, "The weights are on the volume, whole and verified."),)
-        )
-    return found
+        done = ready(StateReason.DOWNLOADED, "The weights are on the volume, whole and verified.")
+        found = replace(found, facts=(done,))
+    return _with_refused_growth(here, found)
+
+
+def _grown(held: Finding, claim: ClaimPlan | None, seen: ClaimSeen | None) -> Finding:
+    """A volume that was made for less than this model asks for gets larger; it never gets smaller, nor is another made."""
+    if claim is None or seen is None or seen.requested_bytes is None or seen.phase != "Bound" or seen.growth_refused:
+        return held
+    is_enough = max(seen.requested_bytes, seen.capacity_bytes or 0) >= claim.size_bytes
+    return held if is_enough else replace(held, grow={claim_ref(claim): claim.size})
+
+
+def _with_refused_growth(here: Situation, found: Finding) -> Finding:
+    """Somebody asked for a larger volume and does not get it. What only a compile cache would like is not told."""
+    claim, seen = here.weights.claim if here.weights else None, here.seen.claim
+    if claim is None or seen is None or not seen.growth_refused or here.model.spec.cache.size is None:
+        return found
+    why = (
+        f" The volume cannot be enlarged to {claim.size}: {seen.growth_refused} "
+        f"Delete claim {claim.name}, and it is made anew at that size and filled again."
+    )
+    facts = tuple(
+        replace(fact, message=fact.message + why) if fact.type is ConditionType.WEIGHTS_READY else fact
+        for fact in found.facts
+    )
+    return replace(found, facts=facts, message=found.message + why if found.message else "")
 
 
 def claim_ref(claim: ClaimPlan) -> Ref:

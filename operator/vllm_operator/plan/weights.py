@@ -197,7 +197,7 @@ def _claim_key(plan: Plan, pulled: Sequence[_Pulled]) -> dict[str, Any]:
         "claim": cache.claim_name,
         "storageClass": cache.storage_class_name,
         "accessModes": sorted(cache.access_modes) or [_MODE],
-        "size": quantity_bytes(cache.size) if cache.size else None,
+        "size": None,  # no part of it: a volume grows to what the model asks that asks for most
     }
 
 
