@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+
 import pytest
 from aiohttp import web
 
 from tests.wire.fixtures import a_vllmmodel
 from tests.wire.operator import an_operator
 from vllm_operator.cluster import ApiError, Conflict
+from vllm_operator.queue import Key
 
 
 async def test_an_object_of_somebody_else_is_left_alone() -> None:
@@ -117,3 +122,38 @@ async def test_a_conflict_is_an_ordinary_end_of_a_look() -> None:
         )
         with pytest.raises(Conflict):
             await op.look()
+
+
+async def test_a_download_to_a_volume_that_was_made_anew_meanwhile_is_none() -> None:
+    """One model reads the Job; before it reads the claim, another has made both anew."""
+    async with an_operator() as op:
+        for name in ("m", "n"):
+            op.fake.put(a_vllmmodel(name, replicas=0))
+            await op.settle(name)
+        claim = op.fake.all("PersistentVolumeClaim")[0]["metadata"]["name"]
+        op.controllers.holds.add("pull")
+        op.fake.remove("PersistentVolumeClaim", claim)
+        op.fake.edit("VLLMModel", "n", {"spec": {"replicas": 1}})
+        asked, made_anew = asyncio.Event(), asyncio.Event()
+
+        def meanwhile(request: web.Request) -> Awaitable[None] | None:
+            if request.method == "GET" and request.path.endswith(claim) and not asked.is_set():
+                asked.set()
+                return made_anew.wait()  # type: ignore[return-value]
+            return None
+
+        op.fake.faults.append(meanwhile)
+        slow = asyncio.create_task(op.look("n"))
+        await asked.wait()
+        for _ in range(3):
+            op.doormen.reconciler.changed(Key("team", "m"))
+            await op.look("m")
+        made_anew.set()
+        with contextlib.suppress(Conflict):
+            await slow
+
+        assert op.fake.get("PersistentVolumeClaim", claim) is not None
+        assert [deployment["spec"]["replicas"] for deployment in op.fake.all("Deployment")] == [0, 0]
+        op.doormen.reconciler.changed(Key("team", "n"))
+        await op.settle("n")
+        assert op.condition("WeightsReady", "n") == ("False", "Downloading")

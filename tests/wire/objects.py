@@ -63,7 +63,9 @@ class Store:
             raise Rejected(409, "AlreadyExists", f"{place.plural} {place.name!r} already exists")
         made = copy.deepcopy(body)
         metadata = made.setdefault("metadata", {})
-        metadata |= {"name": place.name, "uid": f"uid-{next(self._uids)}", "creationTimestamp": "2026-11-21T10:00:00Z"}
+        number = next(self._uids)
+        created = f"2026-11-21T10:{number // 60 % 60:02}:{number % 60:02}Z"  # a second after the one before
+        metadata |= {"name": place.name, "uid": f"uid-{number}", "creationTimestamp": created}
         if place.namespace:
             metadata["namespace"] = place.namespace
         metadata["generation"] = 1

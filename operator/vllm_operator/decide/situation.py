@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vllm_operator.api import VLLMModel
 from vllm_operator.decide.annotations import AWAITS_WEIGHTS, COMMITS, REFRESH, STOPPED
 from vllm_operator.decide.trust import needs_trust
-from vllm_operator.decide.types import DeploymentSeen, JobState, PodSeen, Seen
+from vllm_operator.decide.types import ClaimSeen, DeploymentSeen, JobSeen, JobState, PodSeen, Seen
 from vllm_operator.plan import Plan, ServerPlan, WeightsPlan, plan_server, plan_weights, wanted
 
 JOB_API, APPS_API, CORE_API = "batch/v1", "apps/v1", "v1"
@@ -86,7 +86,7 @@ class Situation:
         plan, seen = self.weights, self.seen
         if plan is None or plan.claim is None or seen.autoscaled or any(pod.ready for pod in self.pods):
             return False
-        filled = seen.claim is not None and seen.pull.state is JobState.SUCCEEDED and not seen.pull.deleting
+        filled = seen.claim is not None and has_filled(seen.pull, seen.claim) and not seen.pull.deleting
         return self.deployed and not filled and (seen.claim is None or self.stands_without_weights)
 
     @property
@@ -121,6 +121,14 @@ def annotations_of(manifest: Mapping[str, object]) -> Mapping[str, str]:
 def works(pod: PodSeen) -> bool:
     """A pod that takes requests and answers them: ready, healthy, and one real request went through."""
     return pod.ready and pod.answer is not None and pod.answer.healthy and pod.answer.works
+
+
+def has_filled(job: JobSeen, claim: ClaimSeen) -> bool:
+    """Whether the Job brought the weights onto this very claim. One that is older than the claim filled another of its name.
+
+    A claim and its Job are read one after the other, and in between somebody else may have made the claim anew.
+    """
+    return job.state is JobState.SUCCEEDED and not (job.created and claim.created and job.created < claim.created)
 
 
 def _weights(plan: Plan, seen: Seen) -> WeightsPlan | None:

@@ -61,6 +61,7 @@ class JobSeen:
     owned: bool = False  # carries this model's ownerReference
     deleting: bool = False  # has a deletionTimestamp
     made_with: str = ""  # its MADE_WITH_ANNOTATION: the platform's settings of that time
+    created: str = ""  # in Kubernetes' own format, which sorts
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class ClaimSeen:
     owned: bool = False
     deleting: bool = False
     uid: str = ""
+    created: str = ""
     requested_bytes: int | None = None
     is_growing: bool = False  # it is to get larger, and nobody but its provisioner is at work
     growth_refused: str = ""  # why the API server did not let it get larger when it was last asked

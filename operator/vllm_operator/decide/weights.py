@@ -9,7 +9,7 @@ from vllm_operator.decide.finding import Fact, Finding, Outcome, because, outcom
 from vllm_operator.decide.jobs import SOON, brought, downloading, hindered, job_ref, looked_up, not_yet, owned
 from vllm_operator.decide.progress import told, weights_status
 from vllm_operator.decide.reasons import StateReason
-from vllm_operator.decide.situation import CORE_API, Situation
+from vllm_operator.decide.situation import CORE_API, Situation, has_filled
 from vllm_operator.decide.trust import needs_trust
 from vllm_operator.decide.types import ClaimSeen, JobSeen, JobState, Ref
 from vllm_operator.diagnose import Reason, failure
@@ -93,7 +93,10 @@ def _volume(here: Situation, held: Finding, claim: ClaimPlan | None, job: JobPla
         return None
     there = here.seen.claim
     if there is not None and not there.deleting:
-        return None
+        if seen.state is not JobState.SUCCEEDED or has_filled(seen, there):
+            return None
+        again = downloading(held, "The volume is new, and the download starts.")
+        return replace(again, own=(), delete=() if seen.deleting else (job_ref(job),))
     if there is not None:
         waiting = "The volume is being deleted, and a new one is made when it is gone."
         found = not_yet(held, Outcome.UNDERWAY, StateReason.WAITING_FOR_VOLUME, waiting)

@@ -34,6 +34,7 @@ class ClaimLooker:
             owned=is_owned(live, uid),
             deleting=is_deleting(live),
             uid=str(metadata_of(live)["uid"]),
+            created=str(metadata_of(live).get("creationTimestamp") or ""),
             requested_bytes=_bytes((live.get("spec") or {}).get("resources") or {}, "requests"),
             is_growing=_is_growing(live),
             has_owners=bool(model_owners(live)),

@@ -79,6 +79,7 @@ class JobLooker:
             owned=is_owned(job, uid),
             deleting=is_deleting(job),
             made_with=annotation(job, MADE_WITH_ANNOTATION) or "",
+            created=str(metadata_of(job).get("creationTimestamp") or ""),
         )
 
     async def _why(self, job: Json, pods: list[Json], state: JobState) -> Failure | None:
