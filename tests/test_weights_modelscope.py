@@ -19,8 +19,9 @@ from tests.stores.host import Host
 from tests.stores.modelscope import MOST_LISTED, FakeModelScope
 from vllm_weights import VERSION
 from vllm_weights.failure import Reason, WeightsError
-from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile, read_whole
+from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
 from vllm_weights.modelscope import ModelScope
+from vllm_weights.whole import read_start
 
 pytestmark = pytest.mark.weights
 
@@ -54,7 +55,7 @@ def listed(host: Host | FakeModelScope, token: str | None = None) -> Listing:
 def read(host: Host | FakeModelScope, token: str | None = None) -> bytes:
     opened = source(host.url, token)
     try:
-        return read_whole(opened, "", FILE, 100)
+        return read_start(opened, "", FILE, 100)
     finally:
         opened.close()
 
@@ -63,7 +64,7 @@ def test_listing_and_addresses_are_the_librarys() -> None:
     with Host(200, LISTED) as host:
         opened = source(host.url)
         listing = opened.listing("v1+x")
-        assert read_whole(opened, listing.commit, FILE, 100) == LISTED[:4]
+        assert read_start(opened, listing.commit, FILE, 100) == LISTED[:4]
 
     assert listing.files == (RemoteFile("config.json", 2, Digest(DigestKind.SHA256, "ab" * 32)),)
     assert [path for path, _ in host.asked] == [
