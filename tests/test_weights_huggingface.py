@@ -134,6 +134,16 @@ def test_an_answer_that_is_not_the_hubs_is_refused(body: bytes) -> None:
     assert "proxy" in caught.value.remedy
 
 
+def test_a_name_and_password_in_the_mirrors_address_are_not_told() -> None:
+    with Host(401, b"{}", {"X-Error-Code": "GatedRepo"}) as host:
+        host.url = host.url.replace("http://", "http://name:word@")
+        with pytest.raises(WeightsError) as caught:
+            listed(host)
+
+    assert caught.value.reason is Reason.GATED_REPO
+    assert "word" not in caught.value.message + caught.value.remedy
+
+
 @pytest.mark.parametrize("status", [204, 304])
 def test_a_file_without_its_bytes_is_refused(status: int) -> None:
     with Host(status) as host, pytest.raises(WeightsError) as caught:

@@ -40,7 +40,9 @@ def main(argv: list[str] | None = None) -> int:
     except WeightsError as error:
         termination.write(error.as_json(), environment)
         return EXIT_RETRY if error.retry else EXIT_PERMANENT
-    except Exception as error:  # The last resort: still one JSON answer, and the traceback in the log.
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # The last resort: still one JSON answer, and the traceback in the log.
         traceback.print_exc()
         remedy = "Look at the log of this container, and report it."
         failure = WeightsError(Reason.DOWNLOAD_FAILED, f"{type(error).__name__}: {error}", remedy)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -40,6 +41,7 @@ BAD_CREDENTIALS = re.compile(
 NO_CREDENTIALS = re.compile(r"InstanceCredential|TokenRequest|OpenCredentials|DecodeCredentials|CredentialProvider")
 """obstore's words where nothing in its chain of credentials answers."""
 NOT_TRUSTED = re.compile(r"InvalidCertificate\(\s*(\w+)")
+ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
 STATUS = re.compile(r"status(?: code)?: (\d{3})")
 
 
@@ -49,19 +51,17 @@ class Bucket:
     def __init__(self, name: Name, environment: Mapping[str, str], *, silence_seconds: float) -> None:
         self.where = f"{name.kind}://{name.bucket}" + (f"/{name.prefix}" if name.prefix else "")
         self.kind = name.kind
+        endpoint = _endpoint(name, environment)
         options: ClientConfig = {
             "connect_timeout": timedelta(seconds=min(wire.CONNECT_SECONDS, silence_seconds)),
             "read_timeout": timedelta(seconds=silence_seconds),
             "timeout": LONGEST_TRANSFER,
-            "allow_http": _endpoint(name, environment).startswith("http://"),
+            "allow_http": endpoint.startswith("http://"),
         }
         once: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=silence_seconds)}
-        prefix = name.prefix or None
-        self._store: S3Store | GCSStore
-        if name.kind == "s3":
-            self._store = S3Store(name.bucket, prefix=prefix, client_options=options, retry_config=once)
-        else:
-            self._store = GCSStore(name.bucket, prefix=prefix, client_options=options, retry_config=once)
+        store: type[S3Store | GCSStore] = S3Store if name.kind == "s3" else GCSStore
+        with self._errors_named():
+            self._store = store(name.bucket, prefix=name.prefix or None, client_options=options, retry_config=once)
 
     def listing(self, revision: str | None) -> Listing:
         """Every object under the prefix; the commit is a hash over names, sizes and ETags (a bucket has no revisions)."""
@@ -75,7 +75,7 @@ class Bucket:
                 "Check bucket and prefix: the prefix is the folder with config.json in it.",
             )
         text = "".join(f"{file.path}\0{file.size}\0{file.version}\n" for file in files)
-        return Listing(hashlib.sha256(text.encode()).hexdigest()[:40], files)
+        return Listing(hashlib.sha256(text.encode()).hexdigest()[:40], _without_folders(files))
 
     @contextmanager
     def stream(self, commit: str, file: RemoteFile, start: int, end: int) -> Iterator[Iterator[bytes | memoryview]]:
@@ -115,6 +115,10 @@ class Bucket:
             raise self._absent(file) from error
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise self._failure(error) from error
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # Of obstore's runtime, no Exception and exported by nobody.
+                raise
+            raise _cannot_be_asked(self.where, str(error)) from error
 
     def _absent(self, file: RemoteFile | None) -> WeightsError:
         if file is not None:
@@ -128,6 +132,8 @@ class Bucket:
         short = " ".join(said.partition("Debug source")[0].split())[:300]
         found = STATUS.search(said)
         status = int(found[1]) if found else 0
+        if "Config error" in said:
+            return _cannot_be_asked(self.where, short)
         if BAD_CREDENTIALS.search(said) or status == 401 or isinstance(error, exceptions.UnauthenticatedError):
             return _bad_credentials(self.where, f"does not accept the credentials: {short}")
         if status == 404:
@@ -142,7 +148,7 @@ class Bucket:
             remedy = "Wait, or lower the parallelism."
             return WeightsError(Reason.HUB_RATE_LIMITED, f"{self.where} limits the rate of requests.", remedy)
         if status == 0 and NO_CREDENTIALS.search(said):
-            return _bad_credentials(self.where, f"needs credentials, and none are given: {short}")
+            return _bad_credentials(self.where, f"needs credentials, and they are missing or cannot be read: {short}")
         if found := NOT_TRUSTED.search(said):
             return wire.not_trusted(self.where, found[1])
         return self._unreachable(status, short)
@@ -167,9 +173,27 @@ def _bad_credentials(where: str, how: str) -> WeightsError:
     )
 
 
+def _cannot_be_asked(where: str, why: str) -> WeightsError:
+    return WeightsError(
+        Reason.INVALID_ARGUMENT,
+        f"{where} cannot be asked with the addresses and keys that are given: {why.rstrip('.')}.",
+        "Correct the Secret's keys (AWS_…, GOOGLE_…), and the platform's addresses.",
+    )
+
+
 def _endpoint(name: Name, environment: Mapping[str, str]) -> str:
+    """The store's own address, empty where none is given. Raises InvalidArgument for what is none."""
     keys = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT") if name.kind == "s3" else ("GOOGLE_BASE_URL",)
-    return next((environment[key] for key in keys if environment.get(key)), "")
+    key, endpoint = next(((key, environment[key].strip()) for key in keys if environment.get(key)), ("", ""))
+    if endpoint and not ADDRESS.fullmatch(endpoint):
+        raise _cannot_be_asked(f"{name.kind}://{name.bucket}", f"{key} is no address such as https://store.example.com")
+    return endpoint
+
+
+def _without_folders(files: tuple[RemoteFile, ...]) -> tuple[RemoteFile, ...]:
+    """Consoles make a folder as an empty object whose key ends in a slash; obstore shows it without the slash."""
+    folders = {str(folder) for file in files for folder in PurePosixPath(file.path).parents}
+    return tuple(file for file in files if file.size or file.path not in folders)
 
 
 def _file(meta: ObjectMeta | Mapping[str, Any]) -> RemoteFile:

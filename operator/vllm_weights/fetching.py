@@ -106,7 +106,7 @@ class Fetching:
                 if segment is not None:
                     self._fetch(file, segment)
                     self._check_if_whole(file)
-        except Exception as error:  # Whatever it is, the pull ends by it, in the main thread.
+        except BaseException as error:  # Whatever it is, the pull ends by it, in the main thread.
             self._fail(error)
         with self._lock:
             self._running -= 1

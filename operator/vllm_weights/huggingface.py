@@ -51,7 +51,8 @@ class HuggingFace:
     def __init__(self, repo: str, environment: Mapping[str, str], *, silence_seconds: float, parallelism: int) -> None:
         self.repo = repo
         self.endpoint = (environment.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
-        self.host = urlsplit(self.endpoint).netloc or self.endpoint
+        self.host = wire.host_of(self.endpoint)
+        self._page = urlsplit(self.endpoint)._replace(netloc=self.host).geturl()
         token = (environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN") or "").strip()
         self.has_token = bool(token)
         self._silence_seconds = silence_seconds
@@ -160,7 +161,7 @@ class HuggingFace:
         )
 
     def _gated(self) -> WeightsError:
-        ask = f"Ask for access at {self.endpoint}/{self.repo}"
+        ask = f"Ask for access at {self._page}/{self.repo}"
         if self.has_token:
             why, remedy = "and the token's owner is not on its list", f"{ask} with the account that owns the token."
         else:
@@ -179,7 +180,7 @@ class HuggingFace:
         return WeightsError(
             Reason.INVALID_TOKEN,
             f"{self.host} does not accept the token: it is wrong, expired or revoked.",
-            f"Put a valid token with read access into the secret ({self.endpoint}/settings/tokens).",
+            f"Put a valid token with read access into the secret ({self._page}/settings/tokens).",
         )
 
     def _denied(self, said: str) -> WeightsError:

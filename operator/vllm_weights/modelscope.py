@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
 
 import httpx2
 import requests
@@ -48,7 +47,7 @@ class ModelScope:
     def __init__(self, repo: str, environment: Mapping[str, str], *, silence_seconds: float, parallelism: int) -> None:
         self.repo = repo
         endpoint = HubConfig.normalize_endpoint(environment.get("MODELSCOPE_ENDPOINT") or DEFAULT_ENDPOINT)
-        self.host = urlsplit(endpoint).netloc
+        self.host = wire.host_of(endpoint)
         token = (environment.get("MODELSCOPE_API_TOKEN") or "").strip()
         self.has_token = bool(token)
         # An empty token, not None: for None the library looks for one in the home folder.

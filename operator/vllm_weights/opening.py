@@ -31,9 +31,17 @@ def open_source(name: Name, environment: Mapping[str, str], *, stall_seconds: fl
         from vllm_weights.modelscope import ModelScope
 
         return ModelScope(name.repo, environment, silence_seconds=silence, parallelism=parallelism)
+    _trim("AWS_", "GOOGLE_")
     from vllm_weights.buckets import Bucket
 
     return Bucket(name, environment, silence_seconds=silence)
+
+
+def _trim(*prefixes: str) -> None:
+    """Takes the line's end from what a Secret brought, as `echo KEY | base64` has it: obstore dies of one in a key."""
+    for name, value in list(os.environ.items()):
+        if name.startswith(prefixes) and value != value.strip():
+            os.environ[name] = value.strip()
 
 
 def _prepare_modelscope() -> None:

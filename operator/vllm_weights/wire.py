@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -30,6 +31,11 @@ def client(headers: Mapping[str, str], read_seconds: float, connections: int) ->
         limits=httpx2.Limits(max_connections=connections + 4, max_keepalive_connections=connections + 4),
         follow_redirects=True,
     )
+
+
+def host_of(endpoint: str) -> str:
+    """What messages call an address: host and port, without a name and password before them."""
+    return urlsplit(endpoint).netloc.rpartition("@")[2] or "the hub"
 
 
 @contextmanager

@@ -107,7 +107,7 @@ class Weights(Base):
         description=(
             "Secret with a store's credentials. Of its keys these become the download's variables, and those of a server "
             "that streams from S3. For s3://: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, "
-            "AWS_ENDPOINT_URL, AWS_SKIP_SIGNATURE. For gs://: GOOGLE_SERVICE_ACCOUNT_KEY, GOOGLE_BASE_URL, "
+            "AWS_ENDPOINT_URL, AWS_SKIP_SIGNATURE, AWS_VIRTUAL_HOSTED_STYLE_REQUEST. For gs://: GOOGLE_SERVICE_ACCOUNT_KEY, GOOGLE_BASE_URL, "
             "GOOGLE_SKIP_SIGNATURE. Each may be missing; other keys are not passed."
         ),
     )

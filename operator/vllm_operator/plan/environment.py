@@ -25,6 +25,7 @@ CREDENTIALS: Mapping[Scheme, tuple[str, ...]] = {
         "AWS_REGION",
         "AWS_ENDPOINT_URL",
         "AWS_SKIP_SIGNATURE",
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
     ),
     Scheme.GS: ("GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_BASE_URL", "GOOGLE_SKIP_SIGNATURE"),
     Scheme.MODELSCOPE: ("MODELSCOPE_API_TOKEN",),

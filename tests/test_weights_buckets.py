@@ -1,0 +1,98 @@
+"""Odd buckets, and what Secrets and settings bring for them: read as it was meant, or told where it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.hub.models import write_model
+from tests.hub.running import Ended, files_in, run
+from tests.stores.gcs import FakeGoogleStorage
+from tests.stores.s3 import MotoS3
+
+pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MotoS3]:
+    with MotoS3(tmp_path_factory.mktemp("moto") / "log") as running:
+        running.fill("models", "llama", write_model(tmp_path_factory.mktemp("model")))
+        yield running
+
+
+def looked_up(moto: MotoS3, tmp_path: Path, given: Mapping[str, str]) -> Ended:
+    request = {"source": "s3://models/llama", "backoffSeconds": 0}
+    return run("inspect", request, tmp_path / "work", moto.environment | given)
+
+
+@pytest.mark.parametrize("key", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION"])
+def test_a_lines_end_in_a_secret_is_not_taken_for_a_part_of_it(moto: MotoS3, tmp_path: Path, key: str) -> None:
+    ended = looked_up(moto, tmp_path, {key: f"{moto.environment[key]}\n"})
+
+    assert ended.code == 0, ended.output
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"AWS_ENDPOINT_URL": "minio:9000"}, "AWS_ENDPOINT_URL is no address such as https://"),
+        ({"AWS_ENDPOINT_URL": "not an address"}, "AWS_ENDPOINT_URL is no address"),
+        ({"AWS_SKIP_SIGNATURE": "maybe"}, 'failed to parse "maybe" as boolean'),
+        ({"AWS_ACCESS_KEY_ID": "two\nlines"}, "cannot be asked with the addresses and keys"),
+    ],
+)
+def test_what_cannot_be_asked_with_is_told_once(
+    moto: MotoS3, tmp_path: Path, given: Mapping[str, str], words: str
+) -> None:
+    ended = looked_up(moto, tmp_path, given)
+
+    assert (ended.code, ended.answer.get("reason")) == (3, "InvalidArgument"), ended.output
+    assert words in ended.answer["message"]
+
+
+@pytest.mark.parametrize("key", ["junk", "{}"])
+def test_a_service_account_that_is_none_is_told(tmp_path: Path, key: str) -> None:
+    with FakeGoogleStorage(tmp_path) as gs:
+        environment = {"GOOGLE_BASE_URL": gs.url, "GOOGLE_SERVICE_ACCOUNT_KEY": key}
+        ended = run("inspect", {"source": "gs://models/llama"}, tmp_path / "work", environment)
+
+    assert (ended.code, ended.answer["reason"]) == (3, "InvalidToken")
+    assert "Unable to decode service account" in ended.answer["message"]
+
+
+def test_a_store_that_wants_the_bucket_in_its_address_gets_it_so(moto: MotoS3, tmp_path: Path) -> None:
+    moto.fill("hosted", "model", write_model(tmp_path / "model"))
+    hosted = {"AWS_ENDPOINT_URL": f"{moto.url}/hosted", "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true"}
+    ended = run("inspect", {"source": "s3://hosted/model"}, tmp_path / "work", moto.environment | hosted)
+
+    assert ended.code == 0, ended.output
+
+
+def test_folders_that_a_console_made_are_no_files(moto: MotoS3, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    (folder / "sub").mkdir()
+    (folder / "sub/notes.txt").write_text("x")
+    moto.fill("folders", "model", folder)
+    for key in ("model/", "model/sub/"):
+        httpx2.put(f"{moto.url}/folders/{key}", content=b"").raise_for_status()
+    request = {"source": "s3://folders/model", "include": ["*"], "destination": str(tmp_path / "to/model")}
+    ended = run("pull", request, tmp_path / "work", moto.environment)
+
+    assert ended.code == 0, ended.output
+    assert files_in(folder) < files_in(tmp_path / "to/model")
+
+
+def test_odd_prefixes_and_names_arrive_as_they_are(moto: MotoS3, tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    for name in ("a b.json", "a%20b.json", "a#b?c&d+e=f.json", "ümläut.json"):
+        (folder / name).write_text("{}")
+    moto.fill("odd.bucket-1", "team=a/.x/run+1/v1.0", folder)
+    moto.fill("odd.bucket-1", "team=a/.x/run+1/v1.0-other", folder)
+    source = {"source": "s3://odd.bucket-1/team=a/.x/run+1/v1.0/", "include": ["*"]}
+    ended = run("pull", source | {"destination": str(tmp_path / "to/model")}, tmp_path / "work", moto.environment)
+
+    assert ended.code == 0, ended.output
+    assert files_in(tmp_path / "to/model") == files_in(folder) | {".vllm-operator/manifest.json"}
