@@ -228,6 +228,18 @@ def test_without_a_cluster_the_operator_says_so(
     assert "KUBECONFIG" in capsys.readouterr().err
 
 
+def test_a_terminal_without_the_signs_of_a_remedy_gets_others(tmp_path: Path) -> None:
+    a_file(tmp_path, "config.json", json.dumps(CONFIG))
+    long = {**MODEL, "spec": {"model": "demo/tiny"}}
+    argv = ["fit", a_file(tmp_path, "m.yaml", long), "--config", str(tmp_path), "--accelerator", "nvidia-l4"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "operator"), "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "vllm_operator", *argv]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "maxModelLen ? 32000" in done.stdout
+
+
 def test_the_package_is_a_program() -> None:
     root = Path(__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root / "operator")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; its exit code: 0 well, 1 no (a misfit, a refusal, the operator's end), 2 wrong input."""
     from vllm_operator.commands.wrong import WrongInput
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # "≤" on a terminal that has no such sign
     options = parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
