@@ -31,8 +31,8 @@ def a_plan(**spec: Any) -> Any:
     return plan_model(VLLMModel.model_validate(body), SETTINGS)
 
 
-def a_node(labels: Mapping[str, str], **capacity: str) -> dict[str, Any]:
-    return {"metadata": {"name": "n", "labels": dict(labels)}, "status": {"capacity": capacity}}
+def a_node(labels: Mapping[str, str]) -> dict[str, Any]:
+    return {"metadata": {"name": "n", "labels": dict(labels)}}
 
 
 def seen(*nodes: dict[str, Any], profile: str = "nvidia", **spec: Any) -> tuple[DeviceSeen, ...]:
@@ -50,11 +50,11 @@ def test_each_kind_of_device_that_the_model_may_use_is_read_from_labels() -> Non
     assert (large.product, small.compute_capability) == ("NVIDIA-A100-SXM4-80GB", "7.5")
 
 
-def test_a_node_with_devices_and_no_labels_is_one_of_an_unknown_kind() -> None:
-    assert seen(a_node({}, **{"nvidia.com/gpu": "8"})) == (DeviceSeen(),)
-    assert seen(a_node(A100, **{"nvidia.com/gpu": "0"})) == ()
-    assert seen(a_node({"amd.com/gpu.vram": "192G"}, **{"amd.com/gpu": "8"})) == ()
-    (mi300x,) = seen(a_node({"amd.com/gpu.vram": "192G"}, **{"amd.com/gpu": "8"}), profile="amd")
+def test_a_node_with_devices_that_tells_no_memory_is_one_of_an_unknown_kind() -> None:
+    assert seen(a_node({"nvidia.com/gpu.present": "true"})) == (DeviceSeen(),)
+    assert seen(a_node({"nvidia.com/gpu.present": "false"})) == ()
+    assert seen(a_node({"amd.com/gpu.vram": "192G"})) == ()
+    (mi300x,) = seen(a_node({"amd.com/gpu.vram": "192G"}), profile="amd")
     assert mi300x.memory_bytes == 192 << 30
 
 
@@ -67,7 +67,7 @@ def test_nodes_that_the_model_may_not_use_say_nothing() -> None:
 
 def test_a_slice_has_the_memory_of_its_own_labels() -> None:
     labels = {**A100, "nvidia.com/mig-1g.10gb.memory": "9728", "nvidia.com/mig-1g.10gb.product": "A100-MIG-1g.10gb"}
-    (mixed,) = seen(a_node(labels, **{"nvidia.com/mig-1g.10gb": "7"}), profile="nvidia-a100-80gb-mig-1g.10gb")
+    (mixed,) = seen(a_node(labels), profile="nvidia-a100-80gb-mig-1g.10gb")
     (single,) = seen(
         a_node({**A100, "nvidia.com/gpu.memory": "9728", "nvidia.com/gpu.product": "NVIDIA-A100-MIG-1g.10gb"})
     )

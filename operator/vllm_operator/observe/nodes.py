@@ -15,6 +15,7 @@ MIB = 1 << 20
 HIDDEN = 614 * MIB
 """What the driver keeps of a whole NVIDIA card: CUDA's total is less than the label's by 0.44 (T4) to 0.86 GiB (A100)."""
 
+PRESENT = "nvidia.com/gpu.present"
 AMDS = "amd.com/gpu.vram"
 _VRAM = re.compile(r"([0-9]{1,6})([GT])i?B?")
 
@@ -37,18 +38,17 @@ def _kinds(nodes: Iterable[Json], profile: Profile) -> tuple[DeviceSeen, ...]:
     kinds = {
         _of_labels(_labels(node), resource, profile.vendor)
         for node in nodes
-        if _selected(_labels(node), profile.node_selector) and _has(node, resource, profile.vendor)
+        if _selected(_labels(node), profile.node_selector) and _has(_labels(node), resource, profile.vendor)
     }
     return tuple(sorted(kinds, key=lambda kind: (-(kind.memory_bytes or 0), str(kind))))
 
 
-def _has(node: Json, resource: str, vendor: str) -> bool:
-    """Whether the node has such devices, by its capacity, or by labels alone where it tells no capacity of any."""
-    status = node.get("status") or {}
-    capacity = {**(status.get("capacity") or {}), **(status.get("allocatable") or {})}
-    if resource in capacity:
-        return str(capacity[resource]) != "0"
-    return (AMDS if vendor == "amd" else f"{_own(resource)}.memory") in _labels(node)
+def _has(labels: Mapping[str, str], resource: str, vendor: str) -> bool:
+    """Whether a node has such devices, as far as its labels tell: of a node's metadata alone nothing else is read."""
+    if vendor == "amd":
+        return AMDS in labels
+    own = _own(resource)
+    return f"{own}.memory" in labels or (own == "nvidia.com/gpu" and labels.get(PRESENT) == "true")
 
 
 def _labels(node: Json) -> Mapping[str, str]:

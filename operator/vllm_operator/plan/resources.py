@@ -73,9 +73,7 @@ def resource_problems(spec: Spec, profiles: Named, settings: Settings) -> list[P
     offloaded = host_bytes(spec, settings, False, None) - quantity_bytes(settings.defaults.memory_request)
     needed = offloaded + _SMALLEST_BESIDE_SHM
     if limit is not None and quantity_bytes(limit) < needed:
-        message = (
-            f"resources.limits.memory is {limit}; shared memory and what is offloaded need {mebibytes(needed)} of it."
-        )
+        message = f"resources.limits.memory is {limit}; a server, its shared memory and what is offloaded need {mebibytes(needed)}."
         found.append(_invalid(message, f"Set resources.limits.memory to {mebibytes(needed)} or more."))
     for name, request in spec.resources.requests.items():
         most = spec.resources.limits.get(name)
