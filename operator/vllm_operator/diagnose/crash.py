@@ -30,6 +30,16 @@ _OF_STARTS: Final = frozenset(
 )
 
 
+_OF_AN_ERROR: Final = (
+    "It restarts by itself. When the same error comes again it is a fault of this vLLM, or of what the image lacks: "
+    "take another `image` version."
+)
+_OF_A_KILL: Final = (
+    "When its memory was near `resources.limits.memory`, raise that; when the pod's events speak of a failed probe, "
+    "look at what it waited for in the log (`startupTimeoutSeconds` is its time to start)."
+)
+
+
 def diagnose_log(text: object, exit_code: int | None = None) -> Failure:
     """The failure a log shows; `ServerCrashed` with an excerpt when no rule knows it. Takes any text or bytes, never raises."""
     raw = read_text(text)
@@ -100,6 +110,7 @@ def _of_service(seen: Evidence) -> Failure:
     return failure(
         Reason.EngineDied,
         f"The engine died in service{cause}. The server ends after it, with exit code 0.",
+        remedy=_OF_AN_ERROR if seen.root else None,
         excerpt=seen.root or seen.text[-1024:],
         rule="engine-died-in-service",
     )
@@ -119,7 +130,13 @@ def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
         message = f"{ended}: it was asked to stop (SIGTERM), and its log shows no error before that."
     else:
         message = f"{ended}, and its log shows no error."
-    return failure(Reason.ServerCrashed, message, excerpt=_from(seen, root) if root else seen.tail)
+    killed = exit_code == 137 and not root
+    return failure(
+        Reason.ServerCrashed,
+        message,
+        remedy=_OF_A_KILL if killed else None,
+        excerpt=_from(seen, root) if root else seen.tail,
+    )
 
 
 def _from(seen: Evidence, root: str) -> str:

@@ -59,6 +59,9 @@ _NOISE = re.compile(
     r"^\s{0,8}[\^~]{3,}|it/s\]|s/it\]|\?it/s|(?:Fetching|Loading|Capturing) .{0,80}\d{1,3}%|\d{1,3}%\|"
     r"|\" \d{3} (?:OK|[A-Z][a-z]+)|Warning: |Warning\(|UserWarning|FutureWarning|DeprecationWarning|warnings\.warn"
     r"|^\s{0,8}(?:usage: |\.\.\. \[usage text cut\])|^\s{12,}\[?-{1,2}[a-z]"
+    r"|kernel errors might be asynchronously|^For debugging consider passing|^Compile with `TORCH_USE_|^Search for `(?:cuda|hip)"
+    r"|^Extension modules: |^Stack \(most recent call first\)|Got fatal signal from worker|^Set TORCHDYNAMO_VERBOSE"
+    r"|^Process (?:EngineCore|SpawnProcess|VllmWorker|Worker)\S{0,20}:$"
 )
 _HARMLESS = re.compile(
     r"Error saving model info cache|Failed to import from vllm\._[A-Za-z]|Error retrieving (?:file list|safetensors)|, retrying \d of \d"
@@ -75,7 +78,10 @@ _ENGINE_SITE = re.compile(
 _ALWAYS = re.compile(
     r"must provide a chat template|default chat template is no longer allowed|Cannot use chat template functions"
     r"|NCCL WARN|ProcessGroupNCCL|Fatal Python error|terminate called|Memory access fault by GPU|HW Exception by GPU|NVRM: Xid"
+    r"|CUDA initialization: .{0,200}(?:Error 80[34]|is too old)"
 )
+_CALMLY = re.compile(r"No platform detected, vLLM is running on")
+"""What vLLM logs as information, though nothing can come of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,7 @@ def _evidence(lines: Sequence[Line]) -> Evidence:
     kept = _unique([*_candidates(lines[:ready_at], serving=False), *_candidates(lines[ready_at:end], serving=True)])
     text = "\n".join(line.text for line in kept)[:MAX_EVIDENCE_CHARS]
     root = _root(kept)
-    stack = stack_of(root, stacks(lines, EXCEPTION))
+    stack = stack_of("" if _aborted_before(root, text) else root, stacks(lines, EXCEPTION))
     if (said := _with_its_line(root, stack)) != root:
         text, root = text.replace(root, said, 1), said
     return Evidence(
@@ -201,7 +207,7 @@ def _echoes(text: str, frame_indent: str) -> bool:
 def _counts(line: Line, serving: bool, in_request: bool) -> bool:
     text = line.text
     if not text.strip() or line.level in ("INFO", "DEBUG", "TRACE") or _DEEP.match(text):
-        return False
+        return _CALMLY.match(text) is not None
     if _ALWAYS.search(text):
         return True
     if line.level == "WARNING" and not _ENGINE_LOST.search(text):
@@ -226,6 +232,12 @@ def _with_its_line(root: str, stack: str) -> str:
         if root.rstrip(":") == "AssertionError" and source.startswith("assert ")
         else root
     )
+
+
+def _aborted_before(root: str, text: str) -> bool:
+    """True when an interpreter's own last words stand before the exception: that one only met a process that was gone."""
+    aborted = text.find("Fatal Python error: ")
+    return 0 <= aborted < text.find(root.split("\n", 1)[0])
 
 
 def _complaint(kept: Sequence[Line]) -> str:

@@ -24,17 +24,18 @@ def stacks(lines: Sequence[Line], exception: re.Pattern[str]) -> dict[str, str]:
     """The text of each exception to the frames it was first raised under, one a line: `path in function: source line`."""
     found: dict[str, str] = {}
     opened: dict[str, list[str]] = {}
-    aborted = ""
+    aborted: dict[str, str] = {}
     for line in lines:
         frames = opened.setdefault(line.process, [])
         if match := _FRAME.match(line.text):
             frames.append(f"{match['path']} in {match['function']}")
-            if aborted:  # the interpreter's own last words come before their frames
-                found[aborted] = "\n".join(frames[-MAX_FRAMES:])
+            if words := aborted.get(line.process):  # the interpreter's own last words come before their frames
+                found[words] = "\n".join(frames[-MAX_FRAMES:])
         elif _START.match(line.text):
+            aborted.pop(line.process, None)
             frames.clear()
         elif _ABORT.match(line.text):
-            aborted = line.text[:MAX_EXCEPTION_CHARS]
+            aborted[line.process] = line.text[:MAX_EXCEPTION_CHARS]
             frames.clear()
         elif frames and exception.match(line.text):
             found.setdefault(line.text[:MAX_EXCEPTION_CHARS], "\n".join(frames[-MAX_FRAMES:]))
