@@ -49,8 +49,8 @@ EXCEPTION = re.compile(
 _FAILED = re.compile(FATAL.pattern + r"|Value error, |: error: ")
 _LOUD = re.compile(r"(?i)\berror\b|_ERROR|\bfatal\b|\bfailed\b|\babort")
 _FRAME = re.compile(r"^[\s|]{0,12}File \"[^\"]{1,300}\", line \d")
-_DEEP = re.compile(r" {4,}(?!\| )")
-"""Source lines whose frame is not in the log (cut, or rotated away)."""
+_DEEP = re.compile(r" {4,}(?!\| |\d{1,2}: )")
+"""Source lines whose frame is not in the log (cut, or rotated away); not the numbered causes of an error of Rust."""
 _MARKER = re.compile(
     r"^[\s|+-]{0,8}(?:Traceback \(most recent call last\)|The above exception was the direct cause|During handling of the above"
     r"|Exception Group Traceback|=+|-{3,}|\+-[+-]{3,}|\.\.\. \[\d+ lines cut\]|#{1,6} .{0,300}|For further information visit \S+)"

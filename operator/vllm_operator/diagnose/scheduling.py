@@ -26,9 +26,31 @@ _HINTS: Final = (
     ("resourceclaim", "Check `resourceClaimTemplate`, and that the cluster's driver for these devices runs."),
     ("free ports", "A host port is taken on every node: add nodes."),
 )
+_PLACES: Final = (
+    (
+        re.compile(r"node affinity/selector|node selector|didn't match node"),
+        "Correct `pod.nodeSelector`, `pod.affinity` or `accelerator`: some nodes do not have these labels.",
+    ),
+    (
+        re.compile(r"anti-affinity"),
+        "An anti-affinity (the pod's in `pod.affinity`, or that of pods already there) keeps it off those nodes: loosen it, or add nodes.",
+    ),
+    (
+        re.compile(r"didn't match pod affinity rules"),
+        "The pod must be where the other pods of its affinity are (models that share a ReadWriteOnce volume share a node): make room there, or loosen `pod.affinity`.",
+    ),
+    (
+        re.compile(r"topology spread"),
+        "Topology spread constraints keep the pod off those nodes: add nodes in the other zones, or have them loosened.",
+    ),
+)
+_OF_ZONE: Final = "The volume can only be used on its own node or in its own zone: make room there, or let the weights be pulled to another volume (`cache`)."
 
 _UNBOUND = re.compile(
     r"unbound immediate PersistentVolumeClaims|did not have enough free storage|plugin \"VolumeBinding\"|persistentvolumeclaim \"[\w.-]{1,253}\" (?:not found|bound to non-existent)|persistentvolumeclaim \"[\w.-]{1,253}\" is being deleted"
+)
+_NO_CLAIM = re.compile(
+    r"persistentvolumeclaim \"(?P<name>[\w.-]{1,253})\" (?P<state>not found|is being deleted|bound to non-existent)"
 )
 _CLAIM: Final = "allocate all claims"
 _ATTACHED = re.compile(r"ReadWriteOncePod|volume already attached|already in-use by another pod")
@@ -38,7 +60,10 @@ def unschedulable(pod: PodState, message: str, *, old_pod_runs: bool) -> Failure
     """The failure of a pod that no node takes; `old_pod_runs`: an older pod of the same Deployment still runs."""
     if _UNBOUND.search(message):
         return failure(
-            Reason.VolumePending, f"The pod waits for its volume claim: {_first_sentence(message)}", excerpt=message
+            Reason.VolumePending,
+            f"The pod waits for its volume claim: {_first_sentence(message)}",
+            remedy=_of_claim(message),
+            excerpt=message,
         )
     if _ATTACHED.search(message):
         return failure(
@@ -109,7 +134,17 @@ def _remedy(message: str, wants: tuple[str, ...], gpu: str | None, pod: PodState
     taints = [key for key in _TAINTED.findall(message) if not _NODE_IS.match(key)]
     first = _of_resources(wants, gpu, pod) or _of_placement(message, tolerable=bool(taints) or not states)
     hint = next((hint for words, hint in _HINTS if words in message), "")
-    return " ".join(part for part in (first or hint, repair) if part) or None
+    volume = _OF_ZONE if "volume node affinity" in message else ""
+    return " ".join(part for part in (first, hint, volume, repair) if part) or None
+
+
+def _of_claim(message: str) -> str | None:
+    missing = _NO_CLAIM.search(message)
+    if missing is None:
+        return None
+    if missing["state"] == "not found":
+        return f"Create the claim {missing['name']} in the model's namespace, or correct the name where the spec has it (`model`, `cache.claimName`)."
+    return f"The claim {missing['name']} {'is going' if 'deleted' in missing['state'] else 'has lost its volume'}: let it be deleted wholly (no pod may hold it), then create it anew."
 
 
 def _of_resources(wants: tuple[str, ...], gpu: str | None, pod: PodState) -> str:
@@ -124,9 +159,7 @@ def _of_resources(wants: tuple[str, ...], gpu: str | None, pod: PodState) -> str
 def _of_placement(message: str, *, tolerable: bool) -> str:
     if _TAINT in message and tolerable:
         return "Tolerate the taint in `pod.tolerations` (or the accelerator's profile in the settings), or add nodes without it."
-    if "affinity" in message or "selector" in message or "topology spread" in message:
-        return "Correct `pod.nodeSelector`, `pod.affinity` or `accelerator`: no node has these labels, or the volume is bound to another zone."
-    return ""
+    return " ".join(remedy for words, remedy in _PLACES if words.search(message))
 
 
 def _first_sentence(message: str) -> str:
