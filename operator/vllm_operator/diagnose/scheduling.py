@@ -24,6 +24,7 @@ _HINTS: Final = (
     ("Too many pods", "The nodes hold as many pods as their kubelet allows: add nodes."),
     ("allocate all claims", "Check what `resourceClaimTemplate` asks for: no node has such a device free."),
     ("resourceclaim", "Check `resourceClaimTemplate`, and that the cluster's driver for these devices runs."),
+    ("no nodes available", "The cluster has no node that takes pods: add nodes, or repair those that are there."),
     ("free ports", "A host port is taken on every node: add nodes."),
 )
 _PLACES: Final = (
@@ -132,7 +133,10 @@ def _remedy(message: str, wants: tuple[str, ...], gpu: str | None, pod: PodState
     states = dict.fromkeys(_NODE_IS.findall(message))
     repair = f"Repair the nodes that are {', '.join(states)}." if states else ""
     taints = [key for key in _TAINTED.findall(message) if not _NODE_IS.match(key)]
-    first = _of_resources(wants, gpu, pod) or _of_placement(message, tolerable=bool(taints) or not states)
+    placement = _of_placement(message, tolerable=bool(taints) or not states)
+    first = _of_resources(wants, gpu, pod)
+    if not first or any(is_gpu(key) for key in taints):  # that taint is there to be tolerated by pods like this one
+        first = f"{first} {placement}".strip()
     hint = next((hint for words, hint in _HINTS if words in message), "")
     volume = _OF_ZONE if "volume node affinity" in message else ""
     return " ".join(part for part in (first, hint, volume, repair) if part) or None
