@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.diagnose_logs.states import a_container, a_pod, an_event
-from vllm_operator.diagnose import Reason, look_at_pod
+from vllm_operator.diagnose import Reason, diagnose_log, fatal_while_starting, look_at_pod
 
 LOGS = Path(__file__).parent / "diagnose_logs"
 NOW = datetime(2026, 11, 21, 12, 30, tzinfo=UTC)
@@ -207,3 +207,33 @@ def test_a_container_that_the_kubelet_forgot_went_with_its_node() -> None:
         found = look_at_pod(pod)
         assert found is not None
         assert found.reason is Reason.NodeLost
+
+
+def test_a_start_whose_engine_was_told_to_end_is_reported_though_the_api_server_hangs() -> None:
+    log = (
+        "(APIServer pid=1) INFO 11-22 08:00:40 [api_utils.py:286] non-default args: {'model': '/models/m'}\n"
+        "(EngineCore pid=42) INFO 11-22 08:00:53 [core.py:1454] [shutdown] EngineCore: trigger received signal=SIGTERM\n"
+        "(EngineCore pid=42) INFO 11-22 08:00:56 [core.py:1499] [shutdown] EngineCore: exiting busy loop\n"
+        "(APIServer pid=1) WARNING 11-22 08:01:00 [core_client.py:817] [shutdown] MPClient: engine core exited unexpectedly; starting cleanup\n"
+    )
+    end = (
+        "(APIServer pid=1) ERROR 11-22 08:01:00 [async_llm.py:906] AsyncLLM output_handler failed.\n"
+        "(APIServer pid=1) ERROR 11-22 08:01:00 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue.\n"
+    )
+
+    assert fatal_while_starting(log) is None
+    found = fatal_while_starting(log + end)
+    assert found is not None
+    assert (found.reason, found.retry) == (Reason.EngineDied, True)
+    assert "while the server started" in found.message
+
+
+def test_the_line_that_a_warning_echoes_is_no_evidence() -> None:
+    log = (
+        "/opt/vllm/triton_utils/dispatcher.py:138: FutureWarning: `torch.distributed.reduce_op` is deprecated\n"
+        '  if hasattr(value, "__dict__"):\n'
+        "INFO:     Application startup complete.\n"
+        "(EngineCore pid=42) ERROR 11-22 08:01:00 [multiproc_executor.py:316] Worker proc VllmWorker-0 died unexpectedly\n"
+    )
+
+    assert "hasattr" not in diagnose_log(log, 0).excerpt

@@ -1,5 +1,6 @@
 """From the log of a server or Job that ended (or hangs) to its failure."""
 
+from dataclasses import replace
 from typing import Final
 
 from vllm_operator.diagnose.failure import Failure, failure, from_termination_message
@@ -34,6 +35,7 @@ _OF_AN_ERROR: Final = (
     "It restarts by itself. When the same error comes again it is a fault of this vLLM, or of what the image lacks: "
     "take another `image` version."
 )
+_IN_SERVICE: Final = "engine-died-in-service"
 _OF_A_KILL: Final = (
     "When its memory was near `resources.limits.memory`, raise that; when the pod's events speak of a failed probe, "
     "look at what it waited for in the log (`startupTimeoutSeconds` is its time to start)."
@@ -61,7 +63,8 @@ def fatal_while_starting(text: object) -> Failure | None:
     if found is not None:
         return found
     # The line that says so comes before the traceback that says why: a log read in between is read again.
-    return _judge(seen, None) if seen.root or "Engine core initialization failed" in seen.text else None
+    ended = seen.root or any(words in seen.text for words in ("Engine core initialization failed", "EngineDeadError"))
+    return _judge(seen, None) if ended else None
 
 
 def _judge(seen: Evidence, exit_code: int | None) -> Failure:
@@ -94,7 +97,11 @@ def _by_a_symptom(seen: Evidence) -> Failure | None:
     if not seen.engine_lost and (seen.root or seen.complaint):
         return None
     symptom = find(seen.text, weights=frozenset({"symptom"}))
-    return _of_service(seen) if symptom is not None and seen.ready else symptom
+    if symptom is not None and seen.ready:
+        return _of_service(seen)
+    if symptom is not None and seen.whole and symptom.rule == _IN_SERVICE:  # its words, from a server that never served
+        return replace(symptom, message="The engine ended while the server started, and logged no error.")
+    return symptom
 
 
 def _by_a_request(seen: Evidence, exit_code: int | None) -> Failure | None:
@@ -112,7 +119,7 @@ def _of_service(seen: Evidence) -> Failure:
         f"The engine died in service{cause}. The server ends after it, with exit code 0.",
         remedy=_OF_AN_ERROR if seen.root else None,
         excerpt=seen.root or seen.text[-1024:],
-        rule="engine-died-in-service",
+        rule=_IN_SERVICE,
     )
 
 

@@ -49,6 +49,8 @@ EXCEPTION = re.compile(
 _FAILED = re.compile(FATAL.pattern + r"|Value error, |: error: ")
 _LOUD = re.compile(r"(?i)\berror\b|_ERROR|\bfatal\b|\bfailed\b|\babort")
 _FRAME = re.compile(r"^[\s|]{0,12}File \"[^\"]{1,300}\", line \d")
+_WARNED = re.compile(r"\S{1,300}:\d{1,6}: \w{0,40}Warning: ")
+"""Python's own warnings: the line of source that they echo comes after them, indented."""
 _DEEP = re.compile(r" {4,}(?!\| |\d{1,2}: )")
 """Source lines whose frame is not in the log (cut, or rotated away); not the numbered causes of an error of Rust."""
 _MARKER = re.compile(
@@ -156,7 +158,7 @@ def _evidence(lines: Sequence[Line]) -> Evidence:
         ready=ready_at < len(lines),
         stopped=stop_at < len(lines) and not lost,
         engine_lost=lost,
-        fatal=FATAL.search(text) is not None,
+        fatal=FATAL.search(text) is not None or (ready_at == len(lines) and _ENGINE_LOST.search(text) is not None),
         root=root,
         stack=stack,
         complaint=_complaint(kept),
@@ -180,7 +182,7 @@ def _candidates(lines: Sequence[Line], *, serving: bool) -> Iterable[Line]:
             continue
         if in_frame is not None and _echoes(text, in_frame):
             continue
-        in_frame = None
+        in_frame = " " if _WARNED.match(text) else None
         if _MARKER.match(text):
             continue
         harmless = (line.process, line.site) if line.site and _HARMLESS.search(text) else harmless

@@ -149,10 +149,6 @@ def _lost(state: PodState, words: str, seen: NodeState | None) -> Failure:
             return failure(Reason.NodeLost, message, remedy=remedy, excerpt=words)
         again = " It is ready again." if seen is not None and seen.ready is not None else ""
         did = "did" if again else "does"
-        if "shutdown" in words.lower():
-            return failure(
-                Reason.NodeLost, f"The node{where} was shut down: {words.rstrip('.')}.{again}", excerpt=words
-            )
         said = words or "it is not ready"
         return failure(Reason.NodeLost, f"The node{where} {did} not answer: {said.rstrip('.')}.{again}", excerpt=words)
     trouble = f"{seen.trouble} {seen.strain}".strip()

@@ -24,7 +24,6 @@ _HINTS: Final = (
     ("Too many pods", "The nodes hold as many pods as their kubelet allows: add nodes."),
     ("allocate all claims", "Check what `resourceClaimTemplate` asks for: no node has such a device free."),
     ("resourceclaim", "Check `resourceClaimTemplate`, and that the cluster's driver for these devices runs."),
-    ("no nodes available", "The cluster has no node that takes pods: add nodes, or repair those that are there."),
     ("free ports", "A host port is taken on every node: add nodes."),
 )
 _PLACES: Final = (
