@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable
 
 import pytest
 from aiohttp import web
 
 from tests.wire.fixtures import a_vllmmodel
-from tests.wire.operator import an_operator
+from tests.wire.operator import Operator, an_operator
 from vllm_operator.cluster import ApiError, Conflict
 from vllm_operator.queue import Key
 
@@ -157,3 +158,37 @@ async def test_a_download_to_a_volume_that_was_made_anew_meanwhile_is_none() -> 
         op.doormen.reconciler.changed(Key("team", "n"))
         await op.settle("n")
         assert op.condition("WeightsReady", "n") == ("False", "Downloading")
+
+
+@pytest.mark.parametrize(("action", "reason"), [("inspect", "RepoNotFound"), ("pull", "DiskFull")])
+async def test_models_that_share_a_job_that_fails_try_it_once_together(action: str, reason: str) -> None:
+    said = {"version": 1, "ok": False, "reason": reason, "message": "No.", "remedy": "Change it.", "retry": False}
+    names = [f"m{number}" for number in range(12)]
+
+    def made(op: Operator) -> int:
+        jobs = [change.object for change in op.fake.store.history if change.place.plural == "jobs"]
+        uids = {job["metadata"]["uid"] for job in jobs if job["metadata"]["labels"]["vllm-operator.dev/job"] == action}
+        return len(uids)
+
+    async def all_at_rest(op: Operator) -> None:
+        for name in names * 2:
+            op.doormen.reconciler.changed(Key("team", name))
+            with contextlib.suppress(Conflict):  # another was quicker
+                await op.settle(name)
+        assert {op.condition("WeightsReady", name) for name in names} == {("False", reason)}
+
+    async with an_operator() as op:
+        op.controllers.fails[action] = json.dumps(said)
+        for name in names:
+            op.fake.put(a_vllmmodel(name))
+        await asyncio.gather(*(op.look(name) for name in names), return_exceptions=True)
+        await all_at_rest(op)
+        assert made(op) == 1
+
+        for name in names:  # somebody corrects something, and applies all of them again
+            edit = {"spec": {"maxModelLen": 1024}}
+            at = {"manager": "kubectl", "operation": "Apply", "time": "2026-11-21T11:00:00Z", "fieldsV1": {}}
+            op.fake.edit("VLLMModel", name, {**edit, "metadata": {"managedFields": [at]}})
+        op.fake.store.hour = 12
+        await all_at_rest(op)
+        assert made(op) == 2

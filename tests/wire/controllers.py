@@ -41,6 +41,7 @@ class Controllers:
     fake: Kubernetes
     holds: set[str] = field(default_factory=set)  # "inspect", "pull", "ready", or "pull NODE"
     answer: dict[str, Any] = field(default_factory=lambda: dict(ANSWER))
+    fails: dict[str, str] = field(default_factory=dict)  # actions whose Jobs end for good, with their last words
     server: VLLM = field(default_factory=VLLM)
 
     def start(self) -> Controllers:
@@ -84,6 +85,9 @@ class Controllers:
         self.make_pod(f"{name}-pod", labels, {}, owner, namespace=namespace)
         self.fake.edit("Pod", f"{name}-pod", _running("weights"), namespace)
         self.fake.edit("Job", name, {"status": {"active": 1}}, namespace)
+        if action in self.fails:
+            self.end_job(name, self.fails[action], 3, namespace)
+            return
         node = (job["metadata"].get("annotations") or {}).get(NODE_ANNOTATION, "")
         if not {action, f"{action} {node}"} & self.holds:
             self.end_job(name, namespace=namespace)

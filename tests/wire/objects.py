@@ -56,6 +56,7 @@ class Store:
     _versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _uids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     version: int = 0
+    hour: int = 10  # of the day, at which objects are created
     webhooks: list[Callable[[Object], None]] = field(default_factory=list)  # mutating ones, asked of every apply
 
     def create(self, place: Place, body: Object, manager: str = "", operation: str = "Update") -> Object:
@@ -64,7 +65,7 @@ class Store:
         made = copy.deepcopy(body)
         metadata = made.setdefault("metadata", {})
         number = next(self._uids)
-        created = f"2026-11-21T10:{number // 60 % 60:02}:{number % 60:02}Z"  # a second after the one before
+        created = f"2026-11-21T{self.hour}:{number // 60 % 60:02}:{number % 60:02}Z"  # a second after the one before
         metadata |= {"name": place.name, "uid": f"uid-{number}", "creationTimestamp": created}
         if place.namespace:
             metadata["namespace"] = place.namespace

@@ -21,6 +21,13 @@ KIND = "VLLMModel"
 PLURAL = "vllmmodels"
 
 
+class Managed(Base):
+    """When somebody last wrote to the object, and to which part of it ("": to what users write)."""
+
+    time: str | None = None
+    subresource: str | None = None
+
+
 class Metadata(Base):
     """What the operator reads of an object's metadata."""
 
@@ -30,7 +37,15 @@ class Metadata(Base):
     generation: int = 0
     annotations: dict[str, str] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
+    creation_timestamp: str = ""
     deletion_timestamp: str | None = None
+    managed_fields: tuple[Managed, ...] = ()
+
+    @property
+    def changed_at(self) -> str:
+        """When its spec, labels or annotations were last written, in Kubernetes' own format, which sorts; "" if unknown."""
+        times = (entry.time or "" for entry in self.managed_fields if not entry.subresource)
+        return max((self.creation_timestamp, *times))
 
 
 class Spec(Running, Weights, ServerArguments, EngineArguments):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Final
 
 from vllm_operator.api import ConditionType
@@ -22,6 +23,8 @@ from vllm_operator.render import render_part
 
 # Seconds: a Job's progress is asked for, its end comes by the watch. With its jitter never less than five.
 SOON: Final = 5.6
+# A new model takes the word of a Job that failed so shortly before: the models of one `kubectl apply` are made one by one.
+TOGETHER: Final = timedelta(seconds=60)
 _AGAIN: Final = f"To try again, change the spec or set the annotation {REFRESH} to a new value."
 
 
@@ -98,9 +101,25 @@ def retry_is_due(here: Situation, job: JobPlan, seen: JobSeen) -> bool:
     bears the refresh annotation in its name: a new value, a new Job.
     """
     pulls = job.action == "pull"
-    if here.spec_is_new or (pulls and here.refresh_due) or _not_looked_at(here, pulls):
+    if bool(seen.made_with) and seen.made_with != job.annotations[MADE_WITH]:
         return True
-    return bool(seen.made_with) and seen.made_with != job.annotations[MADE_WITH]
+    asks = here.spec_is_new or (pulls and here.refresh_due) or _not_looked_at(here, pulls)
+    return asks and not _knows_of_the_change(here, seen)
+
+
+def _knows_of_the_change(here: Situation, seen: JobSeen) -> bool:
+    """Whether the Job was made after what this model's user changed, and so has tried just that.
+
+    It is the answer to all models that share it: fifty that are applied at once do not try it fifty times.
+    """
+    metadata = here.model.metadata
+    if not seen.created or not metadata.changed_at:
+        return False
+    together = TOGETHER if metadata.generation == 1 and not here.refresh_due else timedelta(0)
+    try:
+        return datetime.fromisoformat(seen.created) >= datetime.fromisoformat(metadata.changed_at) - together
+    except (ValueError, TypeError):
+        return False
 
 
 def _not_looked_at(here: Situation, pulls: bool) -> bool:
