@@ -108,14 +108,30 @@ def test_the_volume_stays_for_its_other_owners_and_goes_with_the_last(namespace:
     await_that(lambda: claims(namespace), lambda left: not left, 60, "the end of the volume")
 
 
-def test_a_retained_volume_outlives_its_model(namespace: Namespace) -> None:
-    namespace.apply_fake(replicas=0, cache={"retain": True})
-    namespace.await_condition("WeightsReady", "True")
+def owners(namespace: Namespace, claim: str) -> list[str]:
+    """The models that take the claim along when they go."""
+    return sorted(owner["name"] for owner in namespace.get("pvc", claim)["metadata"].get("ownerReferences") or [])
 
-    namespace.kubectl("delete", "vllmmodel", "m", "--wait=true")
 
+def test_a_volume_that_is_retained_from_some_day_on_outlives_all_its_models(namespace: Namespace) -> None:
+    for name in ("m", "n"):
+        namespace.apply_fake(name, replicas=0)
+        namespace.await_condition("WeightsReady", "True", name=name)
+    (claim,) = claims(namespace)
+    await_that(lambda: owners(namespace, claim), lambda found: found == ["m", "n"], 60, "two owners")
+
+    namespace.patch("m", cache={"retain": True, "size": "3Gi"})
+
+    await_that(lambda: owners(namespace, claim), lambda found: found == [], 60, "no owners")
+    # The node's storage cannot be enlarged, as most of a machine's own cannot.
+    said = await_that(
+        lambda: namespace.condition("WeightsReady").get("message", ""), lambda text: "enlarged" in text, 60, "a word"
+    )
+    assert f"Delete claim {claim}" in said
+    assert namespace.condition("WeightsReady")["status"] == "True"
+    namespace.kubectl("delete", "vllmmodel", "m", "n", "--wait=true")
     await_that(lambda: len(namespace.list("jobs")), lambda n: n == 0, 60, "no Jobs")
-    assert len(claims(namespace)) == 1
+    assert claims(namespace) == [claim]
 
 
 def test_a_claim_that_exists_is_read_and_never_written(namespace: Namespace) -> None:
