@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.wire.objects import Change, Object, Place, Rejected, Store, matches, merge, replace
+from tests.wire.objects import Change, Object, Place, Rejected, Store, matches, merge, merged, replace
 
 KINDS = {
     ("api/v1", "pods"): "Pod",
@@ -57,6 +57,9 @@ class Kubernetes:
     def edit(self, kind: str, name: str, patch: Object, namespace: str = "team") -> Object:
         """Merges a patch into an object, as controllers do with its status."""
         place = self.place(kind, name, namespace)
+        if kind == "VLLMModel" and patch.keys() & {"spec", "metadata"}:
+            by_hand = {"manager": "kubectl-edit", "operation": "Update", "time": self.store.now(), "fieldsV1": {}}
+            patch = merged(patch, {"metadata": {"managedFields": [by_hand]}})
         return self.store.change(place, lambda live: merge(live, patch), {})
 
     def remove(self, kind: str, name: str, namespace: str = "team") -> None:

@@ -55,8 +55,8 @@ class Store:
     listeners: list[Callable[[Change], None]] = field(default_factory=list)
     _versions: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _uids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _seconds: Iterator[int] = field(default_factory=itertools.count)
     version: int = 0
-    hour: int = 10  # of the day, at which objects are created
     webhooks: list[Callable[[Object], None]] = field(default_factory=list)  # mutating ones, asked of every apply
 
     def create(self, place: Place, body: Object, manager: str = "", operation: str = "Update") -> Object:
@@ -64,9 +64,7 @@ class Store:
             raise Rejected(409, "AlreadyExists", f"{place.plural} {place.name!r} already exists")
         made = copy.deepcopy(body)
         metadata = made.setdefault("metadata", {})
-        number = next(self._uids)
-        created = f"2026-11-21T{self.hour}:{number // 60 % 60:02}:{number % 60:02}Z"  # a second after the one before
-        metadata |= {"name": place.name, "uid": f"uid-{number}", "creationTimestamp": created}
+        metadata |= {"name": place.name, "uid": f"uid-{next(self._uids)}", "creationTimestamp": self.now()}
         if place.namespace:
             metadata["namespace"] = place.namespace
         metadata["generation"] = 1
@@ -76,6 +74,11 @@ class Store:
             self.admit(made)
         self._put(place, made, "ADDED")
         return made
+
+    def now(self) -> str:
+        """A second after it was last asked for."""
+        second = next(self._seconds)
+        return f"2026-11-21T10:{second // 60 % 60:02}:{second % 60:02}Z"
 
     def change(self, place: Place, edit: Callable[[Object], None], expect: Mapping[str, Any]) -> Object:
         """Edits an object in place of a patch; `expect` is the patch's metadata with its preconditions."""
@@ -220,6 +223,13 @@ def merge(live: Object, patch: Mapping[str, Any]) -> None:
             merge(live[key], value)
         else:
             live[key] = copy.deepcopy(value)
+
+
+def merged(one: Object, other: Mapping[str, Any]) -> Object:
+    """Both patches in one."""
+    both = copy.deepcopy(one)
+    merge(both, other)
+    return both
 
 
 def replace(live: Object, body: Object) -> None:
