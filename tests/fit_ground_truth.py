@@ -31,17 +31,20 @@ class Row:
 
 @cache
 def rows() -> tuple[Row, ...]:
-    data = yaml.safe_load((HERE / "fit_ground_truth.yaml").read_text("utf-8"))
+    files = ("fit_ground_truth.yaml", "fit_ground_truth_parallel.yaml")
+    data = [yaml.safe_load((HERE / name).read_text("utf-8")) for name in files]
+    configs = {name: config for part in data for name, config in part["configs"].items()}
     return tuple(
         Row(
             row["row"],
-            data["configs"][row["config"]],
+            configs[row["config"]],
             Arguments(**row["arguments"]),
             row["weights_gib"] * GIB,
             row["available_gib"] * GIB,
             row["tokens"],
         )
-        for row in data["rows"]
+        for part in data
+        for row in part["rows"]
     )
 
 

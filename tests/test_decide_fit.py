@@ -272,3 +272,17 @@ def test_a_method_that_stock_images_lack_may_be_in_another_image(image: str | No
 
     assert verdict.fits is fits
     assert "bitsandbytes" in (verdict.message or verdict.note)
+
+
+@pytest.mark.parametrize(
+    ("settings", "method"),
+    [
+        ({"method": "mtp", "num_speculative_tokens": 1}, "mtp"),
+        ({"model": "[ngram]", "num_speculative_tokens": 4}, "ngram"),
+        ({"model": "yuhuili/EAGLE3-LLaMA3.1-Instruct-8B"}, "eagle"),
+        ({"model": "Qwen/Qwen3-0.6B", "num_speculative_tokens": 4}, "draft_model"),
+        (None, ""),
+    ],
+)
+def test_the_method_of_speculation_is_told_as_vllm_infers_it(settings: dict[str, object] | None, method: str):
+    assert arguments_of(a_spec(speculative_config=settings), "").speculative_method == method

@@ -90,3 +90,55 @@ def test_experts_too_narrow_to_cut_are_proposed_whole() -> None:
 
     assert verdict.reason == "TensorParallelInvalid"
     assert verdict.remedies == ("enableExpertParallel true", "tensorParallelSize 2")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "ways", "mib"),
+    [
+        ("nvidia-h200", 2, 72 + 488 + 4 * 2 * 64),
+        ("nvidia-h200", 4, 72 + 488 + 4 * 4 * 2),
+        ("nvidia-h200", 8, 72 + 488 + 4 * 8 * 0.5),
+        ("nvidia-a100-80gb", 2, 72),
+        ("nvidia-h200", 1, 240),
+    ],
+)
+def test_the_compiler_fuses_all_reduces_on_hopper_and_blackwell_alone(gpu: str, ways: int, mib: float) -> None:
+    budget = on(gpu, tensor_parallel_size=ways, max_num_batched_tokens=8192).budget
+
+    assert budget is not None
+    assert budget.non_torch == mib * (1 << 20)
+
+
+def test_nothing_is_fused_without_compiling() -> None:
+    budget = on("nvidia-h200", tensor_parallel_size=2, enforce_eager=True).budget
+
+    assert budget is not None
+    assert budget.non_torch == 72 << 20
+
+
+def test_n_grams_and_draft_models_keep_a_dense_model_on_the_older_runner() -> None:
+    def left(method: str) -> int:
+        budget = on("nvidia-h200", speculative_method=method).budget
+        return budget.available_kv if budget is not None else 0
+
+    assert left("ngram") == left("draft_model") < left("eagle3") == left("")
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_engines_side_by_side_share_the_experts(whole: bool) -> None:
+    config = next(row.config for row in rows() if row.name == "qwen3-30b-a3b")
+    alone = on("nvidia-h200", config).weights_bytes or 0
+    shared = on("nvidia-h200", config, data_parallel_size=2, enable_expert_parallel=whole).weights_bytes or 0
+    experts = 48 * 128 * 3 * 2048 * 768 * 2
+
+    assert alone - shared == pytest.approx(experts / 2, rel=0.001)
+
+
+def test_mxfp4_experts_are_laid_out_in_the_steps_of_the_kernel() -> None:
+    """GPT-OSS on older GPUs: Marlin makes 3072 × 2944 of 2880 × 2880."""
+    config = next(row.config for row in rows() if row.name == "gpt-oss-20b")
+    hopper = on("nvidia-h200", config).weights_bytes or 0
+    older = on("nvidia-l40s", config).weights_bytes or 0
+    experts = 24 * 32 * 3 * 2880 * 2880 * (0.5 + 1 / 32)
+
+    assert older - hopper == pytest.approx(experts * (3072 * 2944 / 2880**2 - 1), rel=0.01)

@@ -195,7 +195,22 @@ def arguments_of(spec: Spec, image: str) -> Arguments:
         max_lora_rank=spec.max_lora_rank or 16,
         enable_prefix_caching=spec.enable_prefix_caching,
         estimates_cuda_graphs=release is None or release >= _ESTIMATES_SINCE,
+        speculative_method=speculates_by(spec.speculative_config or {}),
     )
+
+
+def speculates_by(settings: Mapping[str, object]) -> str:
+    """vLLM's name of the method that a speculativeConfig asks for, "" for none.
+
+    Where it names none, vLLM goes by the draft model: its own words, Eagle by its name, else a draft of its own kind.
+    """
+    method, model = settings.get("method"), settings.get("model")
+    if isinstance(method, str) and method:
+        return method
+    if not isinstance(model, str) or not model:
+        return ""
+    word = model.lower().strip("[]")
+    return word if word in ("ngram", "suffix") else "eagle" if "eagle" in word else "draft_model"
 
 
 def _cache_on_cpu(spec: Spec, profile: Profile) -> int | None:

@@ -17,6 +17,9 @@ NO_FLOAT16 = frozenset({"gemma2", "gemma3", "gemma3_text", "plamo2", "glm4"})
 NEW_RUNNER_EXPERTS = frozenset({"DeepseekV2ForCausalLM", "GraniteMoeForCausalLM", "Qwen2MoeForCausalLM"})
 """Mixture-of-experts architectures that run on vLLM 0.26's second model runner, as all plain decoders do."""
 
+NEW_RUNNER_SPECULATION = frozenset({"eagle", "eagle3", "mtp", "dflash", "dspark"})
+"""Methods of speculation that run on it; n-grams, drafts of their own and the rest keep the model on the first."""
+
 
 class Window(BaseModel):
     """Which layers slide when the config has a window but no layer_types."""

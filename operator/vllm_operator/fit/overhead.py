@@ -1,14 +1,15 @@
 """What the engine takes beside weights and KV cache: activations, CUDA graphs, libraries, and the sampler's warm-up.
 
 Formulas fitted on vLLM 0.26.0 on an H200 (25 dense runs within 0.3 % of the KV memory; always a cold compile cache,
-which is what a new pod has), and held against 18 runs that came later. B is max_num_batched_tokens, S max_num_seqs, h
-and I hidden and intermediate size, V the vocabulary. Two GPUs were measured without compiling; what compiling adds there,
-and figures outside NVIDIA, are allowances; `spread` says how far to trust them.
+which is what a new pod has), and held against 43 runs that came later, on up to four GPUs. B is max_num_batched_tokens,
+S max_num_seqs, h and I hidden and intermediate size, V the vocabulary. Figures outside NVIDIA are allowances; `spread`
+says how far to trust them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vllm_operator.fit.architectures import NEW_RUNNER_EXPERTS
+from vllm_operator.fit.architectures import NEW_RUNNER_EXPERTS, NEW_RUNNER_SPECULATION
 from vllm_operator.fit.experts import Experts
 from vllm_operator.fit.shape import Latent, ModelShape
 from vllm_operator.fit.values import GIB, MIB, Accelerator, Arguments
@@ -19,8 +20,24 @@ NON_TORCH = 240 * MIB
 PARALLEL_NON_TORCH = 72 * MIB
 """Measured 66 and 68 MiB on each of two GPUs: NCCL takes its own before vLLM first looks at the card."""
 
-PARALLEL_COMPILED = 768 * MIB
-"""Allowance for the workspace of all-reduces fused by the compiler; without compiling there is none. Not measured."""
+COMMUNICATOR = 488 * MIB
+"""Measured on two and four H200: what compiling takes beside the workspace of fused all-reduces (NCCL once more)."""
+
+FUSED_ALL_REDUCE: Mapping[int, Mapping[int, float]] = {
+    90: {2: 64, 4: 2, 8: 0.5},
+    100: {2: 64, 4: 32, 8: 1, 16: 64},
+    103: {2: 64, 4: 64, 8: 4, 16: 64},
+}
+"""Largest message in MiB that the compiler fuses into an all-reduce, by compute capability and tensor parallel size.
+
+Source: FI_ALLREDUCE_FUSION_MAX_SIZE_MB of vLLM's allreduce_rms_fusion.py (0.26 and 0.33); other GPUs do not fuse.
+"""
+
+SAMPLED = 3.72
+"""Copies of the logits in 32 bits that the older runner's profile holds while it samples."""
+
+SPECULATED = 7.72
+"""The same with speculation, whose profile samples two tokens a request (measured with n-grams and a draft model)."""
 
 CONTEXT = int(0.51 * GIB)
 """CUDA's context, outside the budget. With NCCL it was 1.43 to 1.53 GiB on two H200, which says little of other cards."""
@@ -82,15 +99,14 @@ def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, 
     logits = 4 * seqs * shape.vocab
     activations = _forward(shape, arguments, tokens, dtype_bytes)
     if old and arguments.runner != "pooling" and not shape.is_encoder:
-        # The older runner's profile includes the sampler: 3.7 copies of the logits in 32 bits.
-        activations = max(
-            activations, int(3.72 * logits) + tokens * shape.hidden * 2 + _workspace(shape, arguments, tokens)
-        )
+        copies = SPECULATED if arguments.speculative_method else SAMPLED
+        beside = _workspace(shape, arguments, tokens) + _states(shape, arguments, tokens)
+        activations = max(activations, int(copies * logits) + tokens * shape.hidden * 2 + beside)
     if not old:
         activations = max(activations, _sampling(shape, arguments, tokens, seqs, dtype_bytes))
     return Overhead(
         activations=activations,
-        non_torch=_non_torch(arguments) if parallel else NON_TORCH,
+        non_torch=_non_torch(shape, arguments, accelerator, tokens * dtype_bytes) if parallel else NON_TORCH,
         cuda_graphs=_graphs(shape, arguments, seqs, old),
         # Up to 7.5 copies of the logits were measured, beyond the peak of the profile.
         warm_up=0 if old else CONTEXT + int(7.5 * logits) - activations // 2,
@@ -100,9 +116,19 @@ def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, 
     )
 
 
-def _non_torch(arguments: Arguments) -> int:
-    """What libraries take of the budget on each of several GPUs."""
-    return PARALLEL_NON_TORCH + (0 if arguments.enforce_eager else PARALLEL_COMPILED)
+def _non_torch(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, batch: int) -> int:
+    """What libraries take of the budget on each of several GPUs. `batch`: bytes of a batch that is one element wide.
+
+    The compiler fuses all-reduces with the norms after them: a workspace of 4 × GPUs × the largest message, and one
+    more communicator. Source: FlashInfer's trtllm_create_ipc_workspace_for_all_reduce_fusion (its other kind, which
+    needs NVLink multicast, takes 6 messages); within 50 MiB in nine runs on two and four GPUs. Pipeline stages do not.
+    """
+    ways = arguments.tensor_parallel_size
+    messages = FUSED_ALL_REDUCE.get(accelerator.capability or 0, {}) if accelerator.vendor == "nvidia" else {}
+    if arguments.enforce_eager or ways not in messages:
+        return PARALLEL_NON_TORCH
+    message = min(int(messages[ways] * MIB), batch * shape.hidden)
+    return PARALLEL_NON_TORCH + COMMUNICATOR + min(4 * ways, 32) * message
 
 
 def _sampling(shape: ModelShape, arguments: Arguments, tokens: int, seqs: int, dtype_bytes: int) -> int:
@@ -118,8 +144,13 @@ def _sampling(shape: ModelShape, arguments: Arguments, tokens: int, seqs: int, d
 
 
 def uses_old_runner(shape: ModelShape, arguments: Arguments) -> bool:
-    """Whether vLLM 0.26 runs this model on its first model runner (experts, recurrent layers, pooling)."""
+    """Whether vLLM 0.26 runs this model on its first model runner: experts, recurrent layers, pooling, n-grams, drafts.
+
+    Source: VllmConfig.use_v2_model_runner.
+    """
     if shape.recurrent is not None or shape.is_encoder or arguments.runner == "pooling":
+        return True
+    if arguments.speculative_method and arguments.speculative_method not in NEW_RUNNER_SPECULATION:
         return True
     return shape.experts is not None and not NEW_RUNNER_EXPERTS.intersection(shape.architectures)
 
@@ -154,27 +185,55 @@ def _latent(shape: ModelShape, latent: Latent, tokens: int, ways: int) -> int:
 
 
 def _workspace(shape: ModelShape, arguments: Arguments, tokens: int) -> int:
-    """The two buffers of vLLM's fused experts: B × experts per token × the widest of their shapes, in 16 bits."""
+    """The two buffers of vLLM's fused experts: B × experts per token × the widest of their shapes, in 16 bits.
+
+    Data parallel engines gather one another's tokens for their experts (measured: twice the buffers with two engines).
+    """
     experts: Experts | None = shape.experts
     if experts is None:
         return 0
-    wide = max(1, experts.intermediate // arguments.tensor_parallel_size)
-    return 2 * tokens * experts.per_token * (max(wide, shape.hidden) + max(2 * wide, shape.hidden))
+    engines = arguments.data_parallel_size
+    ways = 1 if arguments.enable_expert_parallel else arguments.tensor_parallel_size * engines
+    wide = max(1, experts.intermediate // ways)
+    return 2 * engines * tokens * experts.per_token * (max(wide, shape.hidden) + max(2 * wide, shape.hidden))
+
+
+def _states(shape: ModelShape, arguments: Arguments, tokens: int) -> int:
+    """What Mamba 2 layers among experts keep while the older runner samples (measured once, on Nemotron 3 Nano)."""
+    if shape.experts is None or shape.recurrent is None or shape.recurrent.kind != "mamba2":
+        return 0
+    return 24 * tokens * shape.recurrent.inner // arguments.tensor_parallel_size
 
 
 def _graphs(shape: ModelShape, arguments: Arguments, seqs: int, old: bool) -> int:
     """What the budget gives up for CUDA graphs.
 
-    The older runner's estimate grows with the number of batch sizes captured, twice each: 3.75 MiB (recurrent) to
-    6.5 MiB (experts) a graph. The newer one's is only taken off by later releases: 1 GiB, 2 GiB from 60 layers on.
+    The older runner's estimate grows with the number of batch sizes captured, each in pieces and (but for pooling)
+    whole. The newer one's is only taken off by later releases: 1 GiB, 2 GiB from 60 layers on.
     """
     if arguments.enforce_eager or shape.is_encoder:
         return 0
     if old:
-        return int(2 * _captured(seqs) * (3.75 if shape.recurrent is not None else 6.5) * MIB)
+        times = 1 if arguments.runner == "pooling" else 2
+        return int(times * _captured(seqs) * _graph_mib(shape, arguments) * MIB)
     if arguments.estimates_cuda_graphs:
         return GIB if shape.layers < 60 else 2 * GIB
     return 0
+
+
+def _graph_mib(shape: ModelShape, arguments: Arguments) -> float:
+    """MiB a graph, the most that was measured of its kind (in brackets, how many runs)."""
+    if arguments.data_parallel_size > 1 and shape.experts is not None:
+        return 21.3  # (1) the gathering of the other engines' tokens is part of each graph
+    if shape.latent is not None:
+        return 16.5  # (1)
+    if shape.experts is not None:
+        return 6.5  # (9) 2.8 to 6.5
+    if arguments.draft_weights_bytes:
+        return 8.5  # (1) two models
+    if "both" in shape.kinds:
+        return 8.2  # (1)
+    return 5.0 if shape.recurrent is not None else 5.2  # (4) 2.7 to 4.9 and (2) 4.9 and 5.1
 
 
 def _captured(seqs: int) -> int:

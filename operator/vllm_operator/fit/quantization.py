@@ -1,7 +1,7 @@
 """Quantization: which method a model will be served with, whether the accelerator has it, and bytes per weight."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
@@ -45,7 +45,8 @@ class Method(BaseModel):
 class Scheme:
     """How weights are stored. `weight_bytes` is None where the config does not tell (the files have to).
 
-    `file_bytes` differs from it where loading re-packs.
+    `file_bytes` differs from it where loading re-packs. `steps`: what the kernel rounds the experts' width on one GPU
+    and the hidden size up to.
     """
 
     method: str = ""
@@ -55,6 +56,7 @@ class Scheme:
     group: int = 0
     online: bool = False
     quantized: bool = False
+    steps: tuple[int, int] = (1, 1)
 
 
 @cache
@@ -112,7 +114,22 @@ def resolve(config: Mapping[str, object], arguments: Arguments, accelerator: Acc
     if not stored:
         entry = methods()[asked]
         return Scheme(asked, entry.bytes, experts_only=entry.experts, online=True, quantized=True)
-    return _stored_scheme(stored, asked, Fields(config))
+    scheme = _stored_scheme(stored, asked, Fields(config))
+    return replace(scheme, steps=_steps(accelerator)) if stored == "mxfp4" else scheme
+
+
+def _steps(accelerator: Accelerator) -> tuple[int, int]:
+    """(width, hidden size) that MXFP4's kernels are laid out in.
+
+    Source: vLLM's mxfp4_round_up_hidden_size_and_intermediate_size, with the kernel each kind of GPU is given: Triton's on
+    Hopper, TensorRT-LLM's on data-center Blackwell, Marlin's on the others. Measured on two H200 (GPT-OSS: 1440 become 1472).
+    """
+    capability = accelerator.capability or 0
+    if accelerator.vendor == "amd" or (accelerator.vendor == "nvidia" and 100 <= capability < 110):
+        return 256, 256
+    if accelerator.vendor == "nvidia" and capability // 10 != 9:
+        return 128, 256
+    return 64, 1
 
 
 def _contradiction(stored: str, asked: str) -> Problem | None:

@@ -5,6 +5,7 @@ measured). Added to it: the rotary table, the allocator's rounding and LoRA slot
 """
 
 from dataclasses import dataclass, replace
+from math import ceil
 
 from vllm_operator.fit.adapters import adapter_slots
 from vllm_operator.fit.matrices import Matrix, matrices
@@ -124,14 +125,28 @@ def _without_unloaded(stored: float, counted: float, shape: ModelShape, dtype_by
 
 
 def _per_gpu(matrix: Matrix, shape: ModelShape, arguments: Arguments) -> float:
-    """Elements of one matrix on one GPU. KV heads fewer than GPUs are repeated; experts may spread over replicas."""
+    """Elements of one matrix on one GPU. KV heads fewer than GPUs are repeated.
+
+    Experts spread over all engines, whole ones or parts of each (vLLM's flatten_tp_across_dp_and_pcp).
+    """
     ways = arguments.tensor_parallel_size
     if matrix.split == "none":
         return matrix.elements
     if matrix.split == "expert":
-        return matrix.elements / (ways * (arguments.data_parallel_size if arguments.enable_expert_parallel else 1))
+        return matrix.elements / (ways * arguments.data_parallel_size)
     repeated = matrix.kv_elements / min(ways, max(shape.kv_heads, 1))
     return (matrix.elements - matrix.kv_elements) / ways + repeated
+
+
+def _padding(matrix: Matrix, shape: ModelShape, arguments: Arguments, scheme: Scheme) -> float:
+    """What rounding to the kernel's steps makes of a matrix of experts, as a factor."""
+    if not matrix.experts or shape.experts is None or scheme.steps == (1, 1):
+        return 1.0
+    ways = 1 if arguments.enable_expert_parallel else arguments.tensor_parallel_size * arguments.data_parallel_size
+    factor = 1.0
+    for size, step in zip((shape.experts.intermediate / ways, shape.hidden), scheme.steps, strict=True):
+        factor *= ceil(size / step) * step / size
+    return factor
 
 
 def _copies(matrix: Matrix, shape: ModelShape, arguments: Arguments) -> float:
@@ -149,6 +164,7 @@ def _fullest_stage(
     sums = {"layer": 0.0, "embedding": 0.0, "head": 0.0, "vision": 0.0}
     for matrix in table:
         held = _per_gpu(matrix, shape, arguments) * _copies(matrix, shape, arguments)
+        held *= _padding(matrix, shape, arguments, scheme)
         sums[matrix.place] += held * _weight_bytes(matrix, scheme, dtype_bytes)
     first = sums["embedding"] + sums["vision"]
     if arguments.pipeline_parallel_size == 1:
