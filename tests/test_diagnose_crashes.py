@@ -237,3 +237,23 @@ def test_the_line_that_a_warning_echoes_is_no_evidence() -> None:
     )
 
     assert "hasattr" not in diagnose_log(log, 0).excerpt
+
+
+def test_an_excerpt_without_an_error_begins_with_a_whole_line_and_has_the_last_ones() -> None:
+    log = "".join(
+        f"(APIServer pid=1) INFO 11-22 08:00:{i:02d} [x.py:1] step {i} {'of it all ' * 40}\n" for i in range(30)
+    )
+
+    excerpt = diagnose_log(f"{log}INFO:     Shutting down\n", 143).excerpt
+
+    assert excerpt.startswith("step 2")
+    assert excerpt.endswith("Shutting down")
+
+
+def test_torchs_farewell_is_no_evidence() -> None:
+    log = (
+        "(EngineCore pid=42) ERROR 11-22 08:01:00 [core.py:1506] ZeroDivisionError: division by zero\n"
+        "[rank0]:[W1122 02:12:41.106456613 ProcessGroupNCCL.cpp:1575] Warning: WARNING: destroy_process_group() was not called before program exit\n"
+    )
+
+    assert "destroy_process_group" not in diagnose_log(log, 1).excerpt

@@ -14,6 +14,8 @@ from vllm_operator.diagnose.lines import Line, read_lines
 from vllm_operator.diagnose.stacks import stack_of, stacks
 
 MAX_EVIDENCE_CHARS: Final = 64 * 1024
+_TAIL_CHARS: Final = 1000
+_TAIL_LINE_CHARS: Final = 240
 
 _START = re.compile(r"non-default args:|vLLM (?:API )?server version \S|args: Namespace\(")
 _BEGINS = re.compile(
@@ -79,7 +81,7 @@ _ENGINE_SITE = re.compile(
 )
 _ALWAYS = re.compile(
     r"must provide a chat template|default chat template is no longer allowed|Cannot use chat template functions"
-    r"|NCCL WARN|ProcessGroupNCCL|Fatal Python error|terminate called|Memory access fault by GPU|HW Exception by GPU|NVRM: Xid"
+    r"|NCCL WARN|ProcessGroupNCCL(?![^\n]{0,80}destroy_process_group)|Fatal Python error|terminate called|Memory access fault by GPU|HW Exception by GPU|NVRM: Xid"
     r"|CUDA initialization: .{0,200}(?:Error 80[34]|is too old)"
 )
 _CALMLY = re.compile(r"No platform detected, vLLM is running on")
@@ -162,8 +164,17 @@ def _evidence(lines: Sequence[Line]) -> Evidence:
         root=root,
         stack=stack,
         complaint=_complaint(kept),
-        tail="\n".join(line.text for line in lines if line.text.strip() and not _NOISE.search(line.text))[-1024:],
+        tail=_tail(lines),
     )
+
+
+def _tail(lines: Sequence[Line]) -> str:
+    """The last lines that are no progress, whole ones, each cut to what fits beside others."""
+    kept = [line.text[:_TAIL_LINE_CHARS] for line in lines if line.text.strip() and not _NOISE.search(line.text)]
+    length, first = 0, len(kept)
+    while first and (length := length + len(kept[first - 1]) + 1) <= _TAIL_CHARS:
+        first -= 1
+    return "\n".join(kept[first:])
 
 
 def _first(lines: Sequence[Line], pattern: re.Pattern[str], start: int = 0) -> int:
