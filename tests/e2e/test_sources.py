@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import obstore
 import pytest
 
-from tests.e2e.world import Namespace, kubectl
+from tests.cluster import models
+from tests.e2e.world import TINY, Namespace, await_failure, kubectl
 from tests.hub.models import write_model
 from tests.stores.gcs import FakeGoogleStorage
 from tests.stores.modelscope import FakeModelScope
@@ -119,6 +121,50 @@ def test_models_from_every_store_are_served_and_servers_reach_none(namespace: Na
         assert variables["VLLM_USE_MODELSCOPE"] == "False"
         assert not {name for name in variables if name.startswith(("AWS_", "GOOGLE_", "MODELSCOPE_"))}
         assert namespace.ask("/v1/models", name=source.scheme)["data"][0]["id"] == source.served
+    assert stores.gs.asked
+    assert stores.modelscope.asked
+    assert any(asker.startswith("modelscope_hub/") for asker in stores.modelscope.askers)
+
+
+def test_without_a_cache_the_server_reads_the_bucket_itself_and_other_sources_are_brought_by_each_pod(
+    namespace: Namespace, stores: Stores
+) -> None:
+    """The real vLLM with run:ai's loader; the model is then taken out of the bucket."""
+    stores.s3.fill("models", "chat", models.folder() / TINY)
+    _give(namespace, SOURCES[0])
+    streamed = {"loadFormat": "runai_streamer", "cache": {"type": "None"}}
+    namespace.apply_real(model="s3://models/chat", servedModelName=["chat"], **streamed, **SOURCES[0].credentials)
+    namespace.apply_fake("each", cache={"type": "None"})
+    namespace.apply_fake("absent", model="s3://models/nothing", **streamed, **SOURCES[0].credentials)
+    namespace.apply_fake("wrong", download={"include": ["*.safetensors"]}, model="s3://models/chat", **streamed)
+
+    absent = namespace.await_condition("WeightsReady", "False", "RepoNotFound", name="absent")
+    wrong = namespace.await_condition("Ready", "False", "InvalidSpec", name="wrong")
+    assert "s3://models/nothing" in absent["message"]
+    assert "download.include" in wrong["message"]
+    for name in ("each", "m"):
+        namespace.await_ready(name, seconds=180)
+        assert namespace.condition("WeightsReady", name)["reason"] == "InPlace"
+    assert {job["metadata"]["labels"]["vllm-operator.dev/job"] for job in namespace.list("jobs")} == {"inspect"}
+    assert namespace.list("persistentvolumeclaims") == []
+    (each,), (pod,) = namespace.server_pods("each"), namespace.server_pods("m")
+    assert each["spec"]["containers"][0]["args"][0].startswith("/models/")
+    assert each["spec"]["initContainers"][0]["args"] == ["pull"]
+    container = pod["spec"]["containers"][0]
+    given = {variable["name"]: variable for variable in container["env"]}
+    assert container["args"][0] == "s3://models/chat"
+    assert given["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"]["name"] == "s3-keys"
+    assert "initContainers" not in pod["spec"]
+    assert namespace.kubectl("exec", pod["metadata"]["name"], "--", "python3", "-c", WEIGHTS_ON_DISK).split() == []
+    body = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
+    answer = namespace.ask("/v1/chat/completions", body=body)["choices"][0]["message"]["content"]
+    assert answer.startswith("Hello! I am a tiny model")
+
+    bucket = stores.s3.store("models")
+    obstore.delete(bucket, [found["path"] for found in bucket.list("chat").collect()])
+    namespace.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=false")
+
+    assert "bucket" in await_failure(namespace, "RepoNotFound", 120)["message"]
 
 
 def _give(namespace: Namespace, source: Source) -> None:

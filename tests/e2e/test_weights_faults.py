@@ -84,7 +84,7 @@ def test_each_fault_of_a_pull_ends_in_its_own_words_and_stays_until_somebody_ask
     fault(namespace, "cut", TINY, "cut", **LISTED_ONCE)
     fault(namespace, "silent", TINY, "stall", **WEIGHTS, **SILENT)
     fault(namespace, "revoked", GATED, "revoke", token="hf_other", **LISTED_ONCE)
-    fault(namespace, "full", MINILM, "slow", **WEIGHTS, bytesPerSecond=SLOW)
+    fault(namespace, "full", MINILM, "slow", **WEIGHTS, bytesPerSecond=SLOW // 4)
     for name in ("wrong", "limited", "cut"):
         pull_only(namespace, name, repos[name], download=ONCE)
     pull_only(namespace, "down", TINY, download=TWICE)
