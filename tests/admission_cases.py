@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import yaml
 
 from vllm_operator.api import API_VERSION, KIND
-from vllm_operator.api.old_names import OLD_FIELDS, OldField
+from vllm_operator.api.old_names import OLD_FIELDS, OLD_VALUES, OldField
+from vllm_operator.api.rules.environment import RESERVED_ENV
 
 HERE = Path(__file__).parent
 EXAMPLES = sorted((HERE.parent / "crds" / "examples").glob("*.yaml"))
@@ -48,7 +50,7 @@ def body(spec: dict[str, Any], metadata: dict[str, Any] | None = None) -> dict[s
 
 @cache
 def bad_cases() -> list[Bad]:
-    """The table's cases, then one for each old name."""
+    """The table's cases, then one for each old name, each old value and each variable that is not for users."""
     table = yaml.safe_load((HERE / "bad_values.yaml").read_text("utf-8"))
     return [
         Bad(
@@ -59,12 +61,25 @@ def bad_cases() -> list[Bad]:
             by=case["by"],
         )
         for case in table
-    ] + [_old(name, old) for name, old in OLD_FIELDS.items()]
+    ] + [*(_old(name, old) for name, old in OLD_FIELDS.items()), *_old_values(), *_variables()]
 
 
 def _old(name: str, old: OldField) -> Bad:
     value = _SAMPLES[old.type]
     return Bad(f"the old name {name}", body({name: value}), f"spec.{name}", old.answer, by="old names")
+
+
+def _old_values() -> Iterator[Bad]:
+    for field, values in OLD_VALUES.items():
+        for value, answer in values.items():
+            spec = body({field: value})
+            yield Bad(f"the old value {value} of {field}", spec, f"spec.{field}", f"{value}: {answer}", by="old values")
+
+
+def _variables() -> Iterator[Bad]:
+    for name in RESERVED_ENV:
+        spec = body({"env": [{"name": name, "value": "x"}]})
+        yield Bad(f"the variable {name}", spec, "spec.env[0]", f"env: {name}: ", by="rules")
 
 
 GOOD: dict[str, dict[str, Any]] = {
@@ -93,6 +108,9 @@ GOOD: dict[str, dict[str, Any]] = {
     "an exact KV cache": {"kvCacheMemory": "20Gi"},
     "an exact KV cache in bytes": {"kvCacheMemory": 21474836480},
     "one token": {"maxModelLen": 1},
+    "one slice of a GPU": {"accelerator": "nvidia-h100-80gb-mig-3g.40gb", "tensorParallelSize": 1},
+    "the highest seed of numpy": {"seed": 4294967295},
+    "as many tokens as fit": {"maxModelLen": "auto", "enableChunkedPrefill": False, "maxNumBatchedTokens": 8},
     "steps of the whole context": {"enableChunkedPrefill": False, "maxModelLen": 8192, "maxNumBatchedTokens": 8192},
     "short steps in chunks": {"maxModelLen": 8192, "maxNumBatchedTokens": 2048},
     "n-grams": {"speculativeConfig": {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4}},

@@ -19,7 +19,7 @@ from tests.builders import a_spec
 from vllm_operator.api import Spec, camel, parse_strict, quantity_bytes
 from vllm_operator.crd import schema
 from vllm_operator.plan.args import FLAGS, serve_args
-from vllm_operator.plan.flags import RELEASES, known_flags
+from vllm_operator.plan.flags import RELEASES, known_flags, known_keys, known_names
 from vllm_operator.plan.flags.refusals import answers, refusals
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
@@ -47,6 +47,7 @@ OBJECTS = {
         [{"method": "ngram", "num_speculative_tokens": 3}, {"model": "a/b", "num_speculative_tokens": 5}]
     ),
     "structured_outputs_config": st.sampled_from([{"backend": "xgrammar"}, {"backend": "guidance"}]),
+    "max_model_len": st.integers(1, 2**31 - 1) | st.just("auto"),
     "kv_cache_memory": st.integers(1, 900).map(lambda size: f"{size}Gi"),
     "override_generation_config": st.fixed_dictionaries(
         {},
@@ -79,6 +80,8 @@ class Parser:
         self.release: str = first["release"]
         self.flags: list[dict[str, Any]] = first["flags"]
         self.choices: dict[str, list[Any]] = first["choices"]
+        self.names: dict[str, list[str]] = first["names"]
+        self.keys: dict[str, list[str]] = first["keys"]
 
     def _line(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -155,6 +158,8 @@ def asked(spec: Spec, name: str) -> Any:
         return quantity_bytes(value)
     if name == "override_generation_config":
         return value.as_vllm()
+    if value == "auto" and name == "max_model_len":
+        return -1
     return value.upper() if name == "log_level" else value
 
 
@@ -243,12 +248,21 @@ def test_vllm_reads_each_example(parser: Parser, file: Path) -> None:
 def test_the_installed_release_has_the_flags_that_are_written_down(parser: Parser) -> None:
     """On a difference: run plan/flags/generate.py with that vLLM's Python, read the diff, and decide who owns what is new."""
     assert parser.release in RELEASES
-    written = {name: (flag.takes, flag.also) for name, flag in known_flags(parser.release).items() if name == flag.flag}
-    installed = {line["flag"]: (line["takes"], tuple(line.get("also", ()))) for line in parser.flags}
+    known = {name: flag for name, flag in known_flags(parser.release).items() if name == flag.flag}
+    written = {name: (flag.takes, flag.also, flag.choices) for name, flag in known.items()}
+    installed = {
+        line["flag"]: (line["takes"], tuple(line.get("also", ())), tuple(line.get("choices", ())))
+        for line in parser.flags
+    }
     added = sorted(installed.keys() - written.keys())
     gone = sorted(written.keys() - installed.keys())
     changed = sorted(name for name in installed.keys() & written.keys() if installed[name] != written[name])
     assert (added, gone, changed) == ([], [], []), f"vLLM {parser.release}: new {added}, gone {gone}, changed {changed}"
+
+
+def test_the_installed_release_has_the_names_and_keys_that_are_written_down(parser: Parser) -> None:
+    assert known_names(parser.release) == parser.names
+    assert known_keys(parser.release) == parser.keys
 
 
 @pytest.mark.parametrize("name", ["quantization", "kv_cache_dtype", "load_format", "dtype", "max_lora_rank"])

@@ -18,6 +18,7 @@ from vllm_operator.cluster import (
     Gone,
     OutOfBounds,
     Owner,
+    Refused,
     Writer,
 )
 from vllm_operator.cluster.kinds import JOBS
@@ -202,6 +203,17 @@ async def test_a_kind_that_the_admission_does_not_know_yet_is_not_now_and_no_ver
     async with a_cluster() as (fake, cluster):
         fake.faults.append(lambda request: web.json_response({"kind": "Status", "message": message}, status=403))
         with pytest.raises(Busy, match="RESTMapping"):
+            await writer_of(cluster).create(a_job())
+
+
+async def test_a_manifest_that_the_server_does_not_understand_is_refused_and_not_tried_for_ever() -> None:
+    message = (
+        "failed to create typed patch object (default/x; apps/v1, Kind=Deployment): "
+        ".spec.template.spec.affinity.nodeAffinty: field not declared in schema"
+    )
+    async with a_cluster() as (fake, cluster):
+        fake.faults.append(lambda request: web.json_response({"kind": "Status", "message": message}, status=500))
+        with pytest.raises(Refused, match="nodeAffinty"):
             await writer_of(cluster).create(a_job())
 
 

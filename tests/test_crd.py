@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.admission_cases import bad_cases
 from vllm_operator import crd as making
 from vllm_operator.api import Spec, Status, camel
 from vllm_operator.api.old_names import OLD_FIELDS
@@ -169,6 +170,13 @@ def test_a_rule_says_in_one_sentence_which_field_and_what_to_do(place: str) -> N
         assert "\n" not in rule.message
         assert 10 < len(rule.message) <= 400
         assert not rule.field or rule.field.split(".")[0] in rule.expression
+
+
+def test_every_rule_is_broken_by_a_case_for_the_api_server() -> None:
+    """By a part of its message; test_admission.py puts the cases to the real one."""
+    told = [case.message for case in bad_cases()]
+    untried = [rule.message for rules in RULES.values() for rule in rules if not any(m in rule.message for m in told)]
+    assert untried == []
 
 
 def test_no_two_rules_of_a_place_are_the_same() -> None:

@@ -155,6 +155,16 @@ def on_a_cpu(limit: str | None = None, request: str | None = None, cache: str | 
     return answer_to(question, CONFIG, WeightsSummary(988_097_824, {"BF16": 494_032_768}))
 
 
+def test_as_long_as_fits_is_a_length_that_fits():
+    def verdict(length: int | str) -> Verdict:
+        asked = a_spec(accelerator="nvidia-t4", max_model_len=length, kv_cache_memory="100Mi")
+        return answer_to(question_of(asked, SETTINGS, "nvidia-t4", SETTINGS.accelerators["nvidia-t4"]), CONFIG, None)
+
+    assert verdict(32768).fits is False
+    longest = verdict("auto")
+    assert longest.fits is True and 0 < (longest.max_model_len or 0) < 32768
+
+
 @pytest.mark.parametrize("word", ["--allow-deprecated-quantization", "--allow_deprecated_quantization"])
 def test_a_deprecated_method_that_extra_args_allow_is_not_refused(word: str):
     wish = {"quantization": "fbgemm_fp8", "accelerator": "nvidia-h100-80gb"}

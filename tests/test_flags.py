@@ -119,6 +119,8 @@ def test_a_refusal_says_what_to_do(words: list[str], part: str) -> None:
         ["--performance-mode=throughput"],
         ["--cudagraph-capture-sizes", "1", "2", "4"],
         ["--stream-interval=1k"],
+        ["--mm-encoder-tp-mode", "data"],
+        ["--collect-detailed-traces", "model", "worker"],
         ["--disable-access-log-for-endpoints=/health,/metrics"],
     ],
 )
@@ -132,6 +134,10 @@ def test_any_other_flag_passes(words: list[str]) -> None:
         (["--max-logprob-count=5"], "did you mean --max-logprobs"),
         (["--async-scheduling=true"], "takes no value"),
         (["--max-logprobs", "1", "2"], "takes no more values"),
+        (["--max-logprobs"], "needs a value"),
+        (["--max-logprobs", "--async-scheduling"], "needs a value"),
+        (["--mm-encoder-tp-mode=dta"], "takes data, weights"),
+        (["--mm-encoder-tp-mode", "dta"], "takes data, weights"),
         (["--async-scheduling", "true"], "takes no more values"),
     ],
 )

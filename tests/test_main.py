@@ -161,6 +161,7 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["render", "FILE"], {**MODEL, "spec": {"model": "demo/tiny", "maxModelLength": 5}}, "spec.maxModelLength"),
         (["render", "FILE"], {**MODEL, "spec": {"model": "demo/tiny", "maxModelLen": 0}}, "spec.maxModelLen"),
+        (["render", "FILE"], {**MODEL, "spec": {"model": "demo/tiny", "maxModelLen": "8k"}}, "a number without quotes"),
         (["render", "FILE"], {"kind": "Deployment"}, "no object of kind VLLMModel"),
         (["render", "FILE"], "a: [", "no YAML"),
         (["render", "/nowhere/m.yaml"], "", "/nowhere/m.yaml"),

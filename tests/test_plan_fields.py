@@ -12,6 +12,7 @@ from tests.builders import a_model
 from tests.golden.canned import answer_to, settings
 from vllm_operator.api import Base, Spec
 from vllm_operator.plan import plan_model
+from vllm_operator.plan.args import FLAGS
 from vllm_operator.plan.manifests import manifests
 
 GIVEN = settings(policy={"allowedEnv": ["*"], "allowNodePaths": True, "allowLiveAdapters": True})
@@ -189,6 +190,13 @@ def without_hash(value: Any) -> Any:
     return [without_hash(item) for item in value] if isinstance(value, list) else value
 
 
+def command_line(spec: dict[str, Any]) -> list[str]:
+    """The arguments of the server's container."""
+    (deployment,) = (manifest for manifest in rendered(spec) if manifest["kind"] == "Deployment")
+    args: list[str] = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    return args
+
+
 def test_every_field_has_a_sample() -> None:
     assert set(leaves(Spec)) == set(SAMPLES)
 
@@ -199,3 +207,15 @@ def test_setting_it_changes_a_manifest(path: str) -> None:
     around, value = sample if isinstance(sample, tuple) and isinstance(sample[0], dict) else ({}, sample)
 
     assert rendered(with_value(around, path, value)) != rendered(around)
+
+
+@pytest.mark.parametrize("name", sorted(FLAGS))
+def test_an_argument_of_vllm_reaches_the_servers_command_line_as_its_own_flag(name: str) -> None:
+    """Beside whatever else it changes: devices, memory, what is downloaded."""
+    path = next(path for path in SAMPLES if path.split(".")[0] == name)
+    around, value = SAMPLES[path] if isinstance(SAMPLES[path], tuple) else ({}, SAMPLES[path])
+
+    added = set(command_line(with_value(around, path, value))) - set(command_line(around))
+
+    flag = FLAGS[name].flag
+    assert {word.partition("=")[0] for word in added} & {flag, f"--no-{flag.removeprefix('--')}"}

@@ -131,6 +131,18 @@ def test_what_the_platform_allows_is_not_told(policy: Any, spec: Any) -> None:
             "InvalidSpec",
             "pod.annotations",
         ),
+        (
+            {"cache": {"access_modes": ("ReadWriteOncePod",)}, "rollout": {"max_surge": "1"}},
+            "InvalidSpec",
+            "ReadWriteOncePod allows one pod",
+        ),
+        (
+            {"chat_template": {"inline": "{% for m in messages %}\n{{ m.content }"}},
+            "InvalidSpec",
+            "chatTemplate.inline: line 2",
+        ),
+        ({"chat_template": {"inline": "{% if x %}"}}, "InvalidSpec", "Correct the Jinja template"),
+        ({"chat_template": {"inline": "{{ " + "(" * 5000}}, "InvalidSpec", "nested too deeply"),
         ({"speculative_config": {"model": "draft"}}, "InvalidSpec", "speculativeConfig.model: 'draft' is no source"),
         ({"extra_args": ("--allowed_media-domains=*",)}, "InvalidSpec", "policy.allowedMediaDomains"),
         ({"extra_args": ("--allowed-media-d=x",)}, "InvalidSpec", "policy.allowedMediaDomains"),
@@ -146,6 +158,26 @@ def test_what_the_platform_allows_is_not_told(policy: Any, spec: Any) -> None:
             "InvalidSpec",
             'kvCacheDtype: vLLM 0.32, the image\'s release, has no "octave_k3v4"',
         ),
+        (
+            {"tool_call_parser": "herms"},
+            "InvalidSpec",
+            'toolCallParser: vLLM 0.33, the image\'s release, has no "herms"',
+        ),
+        ({"reasoning_parser": "qwen-3"}, "InvalidSpec", "qwen3"),
+        ({"tokenizer_mode": "fast"}, "InvalidSpec", "Did you mean"),
+        ({"attention_backend": "FLASH_ATN"}, "InvalidSpec", "FLASH_ATTN"),
+        (
+            {"speculative_config": {"method": "ngramm", "num_speculative_tokens": 3}},
+            "InvalidSpec",
+            "speculativeConfig.method",
+        ),
+        (
+            {"speculative_config": {"method": "ngram", "num_speculative_tokens": 3, "promptLookupMax": 3}},
+            "InvalidSpec",
+            "prompt_lookup_max",
+        ),
+        ({"structured_outputs_config": {"backnd": "xgrammar"}}, "InvalidSpec", "backend"),
+        ({"compilation_config": {"levl": 3}}, "InvalidSpec", 'no key "levl"'),
     ],
 )
 def test_what_would_not_work_or_do_nothing_is_told(spec: Any, reason: str, words: str) -> None:
@@ -153,6 +185,28 @@ def test_what_would_not_work_or_do_nothing_is_told(spec: Any, reason: str, words
 
     assert [reason for reason, _ in found] == [reason]
     assert words in found[0][1]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"tool_call_parser": "hermes", "reasoning_parser": "none", "tokenizer_mode": "auto"},
+        {
+            "attention_backend": "flashinfer",
+            "compilation_config": {"mode": 3, "pass_config": {"fuse_norm_quant": True}},
+        },
+        {"tool_call_parser": "ours", "image": "example.org/vllm-with-plugins:v0.33.0"},
+        {
+            "chat_template": {
+                "inline": "{% for m in messages %}{% if m.x %}{% break %}{% endif %}"
+                "{% generation %}{{ raise_exception('x') }}{% endgeneration %}{% endfor %}"
+            }
+        },
+        {"speculative_config": {"method": "from-tomorrow", "key": 1}, "image": "example.org/ours:1"},
+    ],
+)
+def test_a_name_that_the_release_has_or_that_a_plugin_may_bring_is_not_told(spec: Any) -> None:
+    assert problems(**spec) == []
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The table of quantization methods against the installed vLLM: capability, dtypes, platforms, what is made while loading."""
+"""The table of quantization methods against the installed vLLM: capability, dtypes, platforms, what is made while loading;
+and the devices that AMD's profiles name."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.test_args_vllm import vllm_python
 from vllm_operator.fit.quantization import Making, Method, canonical, methods
+from vllm_operator.settings import load
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
 
@@ -78,3 +80,14 @@ def test_nvidia_and_the_cpu_have_no_list_and_are_refused_nothing(told: dict[str,
 
 def test_deprecated_is_what_the_release_calls_so(told: dict[str, Any]) -> None:
     assert {name for name in told["methods"] if entry(name).deprecated} == set(told["deprecated"])
+
+
+@pytest.mark.parametrize(
+    ("profile", "names"),
+    [("amd-mi300x", ("AMD_Instinct_MI300X", "AMD_Instinct_MI300X_HF")), ("amd-mi325x", ("AMD_Instinct_MI325X",))],
+)
+def test_a_profile_of_amd_takes_every_device_that_the_release_calls_so(
+    told: dict[str, Any], profile: str, names: tuple[str, ...]
+) -> None:
+    ids = {key.removeprefix("0x") for key, name in told["devices"].items() if name in names}
+    assert set(load(None).accelerators[profile].node_selector["amd.com/gpu.device-id"]) == ids

@@ -54,6 +54,25 @@ async def test_a_refused_write_is_told_and_tried_again() -> None:
         assert op.condition("Ready") == ("True", "Serving")
 
 
+async def test_an_affinity_that_is_none_is_told_with_its_path() -> None:
+    def strict(request: web.Request) -> web.Response | None:
+        if request.method == "PATCH" and "/deployments/" in request.path:
+            where = ".spec.template.spec.affinity.nodeAffinty: field not declared in schema"
+            message = f"failed to create typed patch object (team/m; apps/v1, Kind=Deployment): {where}"
+            return web.json_response({"kind": "Status", "message": message}, status=500)
+        return None
+
+    async with an_operator() as op:
+        op.fake.faults.append(strict)
+        op.fake.put(a_vllmmodel(pod={"affinity": {"nodeAffinty": {}}}))
+        with pytest.raises(ApiError):
+            await op.settle()
+
+        assert op.condition("Ready") == ("False", "PodRejected")
+        (ready,) = (one for one in op.status()["conditions"] if one["type"] == "Ready")
+        assert "affinity.nodeAffinty" in ready["message"] and "`pod.affinity`" in ready["message"]
+
+
 async def test_a_look_that_was_cut_short_at_any_write_converges_in_the_next_life() -> None:
     """Sieve's intermediate states: the operator ends before the n-th write, for every n."""
 

@@ -58,6 +58,8 @@ HOSTILE = (
     "=",
     "--flag",
 )
+# The types refuse a zero byte where it would reach a process.
+PASSABLE = tuple(value.replace("\0", "") for value in HOSTILE)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=NAMES)
@@ -212,7 +214,7 @@ def server_container(**spec: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return manifest, manifest["spec"]["template"]["spec"]["containers"][0]
 
 
-@pytest.mark.parametrize("value", HOSTILE, ids=ascii)
+@pytest.mark.parametrize("value", PASSABLE, ids=ascii)
 def test_a_hostile_variable_arrives_as_it_was_written_and_changes_nothing_else(value: str) -> None:
     manifest, container = server_container(env=({"name": "A", "value": value},))
     harmless, beside = server_container(env=({"name": "A", "value": "x"},))
@@ -226,7 +228,7 @@ def test_a_hostile_variable_arrives_as_it_was_written_and_changes_nothing_else(v
     assert manifest == harmless
 
 
-@pytest.mark.parametrize("value", [value for value in HOSTILE if value], ids=ascii)
+@pytest.mark.parametrize("value", [value for value in PASSABLE if value], ids=ascii)
 def test_a_hostile_argument_is_one_argument(value: str) -> None:
     # The plan refuses such words; an object that was stored before the rule must be no way out of the list either.
     plan = plan_model(a_model(extra_args=(f"--x={value}",)), settings())

@@ -53,13 +53,14 @@ def main() -> None:
     generate = importlib.import_module("generate")  # the one beside the flags' files
     vllm = importlib.import_module("vllm")
     parser = generate.parser_of_serve()
-    print(
-        json.dumps(
-            {"release": ".".join(vllm.__version__.split(".")[:2]), "flags": generate.flags(), "choices": choices()}
-        ),
-        file=answers,
-        flush=True,
-    )
+    first = {
+        "release": ".".join(vllm.__version__.split(".")[:2]),
+        "flags": generate.flags(),
+        "choices": choices(),
+        "names": generate.names(),
+        "keys": generate.keys(),
+    }
+    print(json.dumps(first), file=answers, flush=True)
     for line in sys.stdin:
         complaint = io.StringIO()
         try:

@@ -1,4 +1,5 @@
-"""Runs in vLLM's own Python: prints, as JSON, what its quantization methods ask of a GPU, and which ones its platforms list."""
+"""Runs in vLLM's own Python: prints, as JSON, what its quantization methods ask of a GPU, which ones its platforms list,
+and which of AMD's devices it knows."""
 
 from __future__ import annotations
 
@@ -20,17 +21,17 @@ def asks(config: Any) -> dict[str, Any]:
     return {"least": config.get_min_capability(), "dtypes": [str(dtype).removeprefix("torch.") for dtype in dtypes]}
 
 
-def listed(platform: str) -> list[str]:
-    """`supported_quantization` of a platform, read from its source: another platform's module cannot be imported here."""
+def said(platform: str, name: str) -> Any:
+    """A constant of a platform, read from its source: another platform's module cannot be imported here. None without."""
     package = find_spec("vllm.platforms")
     assert package is not None and package.origin is not None
     source = Path(package.origin).with_name(f"{platform}.py").read_text("utf-8")
     for node in ast.walk(ast.parse(source)):
         named = node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(named, ast.Name) and named.id == "supported_quantization":
+        if isinstance(named, ast.Name) and named.id == name:
             assert isinstance(node, ast.AnnAssign) and node.value is not None
-            return list(ast.literal_eval(node.value))
-    return []
+            return ast.literal_eval(node.value)
+    return None
 
 
 def main() -> None:
@@ -44,7 +45,8 @@ def main() -> None:
         "online": asks(online),
         "shorthands": {name: {"linear": made.linear is not None} for name, made in shorthands.items()},
         "deprecated": list(found.DEPRECATED_QUANTIZATION_METHODS),
-        "platforms": {vendor: listed(module) for vendor, module in PLATFORMS.items()},
+        "platforms": {vendor: said(module, "supported_quantization") or [] for vendor, module in PLATFORMS.items()},
+        "devices": said("rocm", "_ROCM_DEVICE_ID_NAME_MAP"),
     }
     print(json.dumps(answer), file=answers, flush=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from vllm_operator.api.base import Base, Bool, Int, JsonObject, Number, Quantity
 from vllm_operator.api.source import SOURCE_FORMS, check_source
@@ -96,6 +96,29 @@ SourceText = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(
 # A word that becomes the value of a flag or of a hub request: never begins with a dash, holds no "$(".
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:+-]*$", max_length=128)]
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./+-]*$", max_length=128)]
+_MOST_TOKENS = 2**31 - 1
+
+
+def _context_length(value: object) -> object:
+    """The same value, when it is a length: the alternatives of a union would each complain in their own words."""
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_TOKENS):
+        return value
+    raise ValueError(f"{value!r} is no context length; write tokens as a number without quotes, such as 8192, or auto")
+
+
+ContextLength = Annotated[
+    Int | Literal["auto"],
+    BeforeValidator(_context_length),
+    # Twice: Kubernetes has no alternatives; the bounds hold for numbers, the pattern for text.
+    Field(
+        json_schema_extra={
+            "x-kubernetes-int-or-string": True,
+            "pattern": "^auto$",
+            "minimum": 1,
+            "maximum": _MOST_TOKENS,
+        }
+    ),
+]
 
 
 class EngineArguments(Base):
@@ -131,12 +154,11 @@ class EngineArguments(Base):
     kv_cache_dtype: KvCacheDtype | None = Field(
         None, description="Type of the KV cache. auto: the model's. fp8 halves its bytes per token."
     )
-    seed: Int | None = Field(None, ge=0, le=2**31 - 1, description="Seed of the random numbers; vLLM's default is 0.")
-    max_model_len: Int | None = Field(
+    seed: Int | None = Field(None, ge=0, le=2**32 - 1, description="Seed of the random numbers; vLLM's default is 0.")
+    max_model_len: ContextLength | None = Field(
         None,
-        ge=1,
-        le=2**31 - 1,
-        description="Context length in tokens, prompt and output together. Unset: config.json's.",
+        description="Context length in tokens, prompt and output together. Unset: config.json's. auto: as much of it as the "
+        "KV cache holds; status.maxModelLen then says how much.",
     )
     gpu_memory_utilization: Number | None = Field(
         None,
@@ -145,7 +167,8 @@ class EngineArguments(Base):
         description="Share of the device's whole memory that vLLM may use; it must be free at the start. vLLM's default is 0.92.",
     )
     kv_cache_memory: Quantity | None = Field(
-        None, description="Bytes of KV cache on each device, such as 20Gi; gpuMemoryUtilization is then not looked at."
+        None,
+        description="Bytes of KV cache on each device, such as 20Gi; gpuMemoryUtilization then only says what must be free at the start.",
     )
     block_size: Int | None = Field(
         None,
@@ -236,5 +259,7 @@ class EngineArguments(Base):
         "model is a source as in model; it is pulled with it.",
     )
     enable_sleep_mode: Bool | None = Field(
-        None, description="Allow the weights to leave the device while the server sleeps."
+        None,
+        description="Allow the weights to leave the device while the server sleeps. Its routes (/sleep, /wake_up) exist only "
+        "where the platform sets VLLM_SERVER_DEV_MODE=1 in the accelerator's env.",
     )

@@ -136,7 +136,17 @@ OLD_VALUES: Mapping[str, Mapping[str, str]] = {
         "hqq": f"{_GONE}; take an awq, gptq, fp8 or compressed-tensors checkpoint",
         "neuron_quant": f"{_GONE}: it belongs to a package of its own",
         "ptpc_fp8": f"{_GONE}; use fp8_per_channel",
+        "auto-round": "write inc, vLLM's name for it",
+        "compressed_tensors": "write compressed-tensors",
+        "none": "leave quantization out",
     },
+    "dtype": {
+        "fp16": "write float16",
+        "bf16": "write bfloat16",
+        "fp32": "write float32",
+        "fp8": "it is no type of activations; use quantization: fp8, or kvCacheDtype: fp8",
+    },
+    "kvCacheDtype": {"int8": "write int8_per_token_head", "int4": "write int4_per_token_head"},
     "tokenizerMode": {"slow": f"{_GONE}; use auto or hf"},
     "loadFormat": {
         "gguf": f"{_PLUGIN} (vllm-gguf-plugin); take a safetensors checkpoint",

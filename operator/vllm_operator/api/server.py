@@ -12,7 +12,9 @@ from vllm_operator.api.engine import Word
 ServedName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./:@-]*$", max_length=128)]
 ObjectName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
 DataKey = Annotated[str, Field(pattern=r"^[-._a-zA-Z0-9]+$", min_length=1, max_length=253)]
-ExtraArg = Annotated[str, Field(min_length=1, max_length=1024)]
+# No process takes an argument or a variable with a zero byte: its container would never start.
+_NO_ZERO_BYTE = r"^[^\x00]*$"
+ExtraArg = Annotated[str, Field(min_length=1, max_length=1024, pattern=_NO_ZERO_BYTE)]
 ModalityCount = Annotated[Int, Field(ge=0, le=100_000)]
 
 
@@ -33,7 +35,7 @@ class ChatTemplate(Base):
 
 
 class GenerationOverrides(Base):
-    """Sampling defaults that win over the model's generation_config.json; exactly those that vLLM reads from there."""
+    """Sampling defaults that win over the model's generation_config.json: those that each known release reads from there."""
 
     temperature: Number | None = Field(None, ge=0, le=2, description="0 is greedy.")
     top_p: Number | None = Field(None, gt=0, le=1, description="Smallest set of tokens with this probability.")
@@ -55,7 +57,7 @@ class EnvVar(Base):
     """One variable of the server's environment."""
 
     name: Annotated[str, Field(pattern=r"^[A-Z_][A-Z0-9_]*$", max_length=128)]
-    value: Annotated[str, Field(max_length=4096)] = ""
+    value: Annotated[str, Field(max_length=4096, pattern=_NO_ZERO_BYTE)] = ""
 
 
 class ServerArguments(Base):

@@ -58,6 +58,9 @@ class OutOfBounds(ValueError):
 # Of OwnerReferencesPermissionEnforcement, for 10 to 15 s after a CRD was installed (seen with Kubernetes 1.36).
 _NOT_YET_KNOWN = "cannot find RESTMapping for APIVersion"
 
+# What an apply answers, with 500, to a field that does not exist or has another type (seen with Kubernetes 1.36).
+_NOT_UNDERSTOOD = "failed to create typed patch object"
+
 _BY_STATUS: Mapping[int, type[ApiError]] = {
     401: Forbidden, 403: Forbidden, 404: Gone, 409: Conflict, 410: Gone, 408: Busy, 429: Busy,
 }  # fmt: skip
@@ -86,6 +89,8 @@ def _of_causes(status: int, said: Mapping[str, Any]) -> type[ApiError] | None:
         return Conflict  # the patch named the uid it is meant for, and met a successor: "the field is immutable"
     if status == 403 and any(cause.get("reason") == "NamespaceTerminating" for cause in causes):
         return Gone
+    if status == 500 and str(said.get("message")).startswith(_NOT_UNDERSTOOD):
+        return Refused
     if status == 403 and _NOT_YET_KNOWN in str(said.get("message")):
         return Busy  # the API server has just been given our CRD, and its admission does not know the kind yet
     return None

@@ -17,6 +17,7 @@ from vllm_operator.settings import Profile, Settings
 
 GIB: Final = 1 << 30
 _CPU_CACHE: Final = "VLLM_CPU_KVCACHE_SPACE"  # whole GiB; stronger than --kv-cache-memory-bytes
+_AS_LONG_AS_FITS: Final = -1
 _DEPRECATED: Final = "--allow-deprecated-quantization"
 _GIBIBYTES: Final = re.compile(r"kvCacheMemory ([0-9]+)Gi")
 _PROCESSES: Final = 2  # GiB: the server's three processes took 1.5 GiB beside weights and cache
@@ -177,7 +178,7 @@ def arguments_of(spec: Spec, image: str) -> Arguments:
         pipeline_parallel_size=spec.pipeline_parallel_size or 1,
         data_parallel_size=spec.data_parallel_size or 1,
         enable_expert_parallel=bool(spec.enable_expert_parallel),
-        max_model_len=spec.max_model_len,
+        max_model_len=_AS_LONG_AS_FITS if spec.max_model_len == "auto" else spec.max_model_len,
         gpu_memory_utilization=spec.gpu_memory_utilization,
         kv_cache_dtype=spec.kv_cache_dtype,
         dtype=spec.dtype,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vllm_operator.api import VLLMModel
 from vllm_operator.plan.accelerator import Named, image_of, image_problems, profiles_of
 from vllm_operator.plan.adapters import adapter_claim, plan_adapters
+from vllm_operator.plan.chat import template_problems
 from vllm_operator.plan.flags import extra_args_problems, field_problems
 from vllm_operator.plan.jobs import inspect_job
 from vllm_operator.plan.parts import parts_of, place_problems
@@ -40,4 +41,5 @@ def plan_model(model: VLLMModel, settings: Settings) -> Plan:
 
 def _argument_problems(model: VLLMModel, profiles: Named, settings: Settings) -> list[Problem]:
     image = image_of(model.spec, profiles, settings) or ""
-    return [*field_problems(model.spec, image), *extra_args_problems(model.spec.extra_args, image)]
+    found = [*field_problems(model.spec, image), *extra_args_problems(model.spec.extra_args, image)]
+    return [*found, *template_problems(model.spec)]

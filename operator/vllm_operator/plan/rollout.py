@@ -48,11 +48,20 @@ def rollout_problems(spec: Spec) -> list[Problem]:
     wish = spec.rollout
     if wish.strategy == "Recreate" and (wish.max_surge is not None or wish.max_unavailable is not None):
         return [_invalid("rollout.maxSurge and maxUnavailable have no effect with Recreate.", "Leave them out.")]
+    if wish.strategy is None and any((wish.max_surge, wish.max_unavailable)) and _one_pod(spec):
+        message = (
+            "rollout.maxSurge and maxUnavailable have no effect: cache.accessModes ReadWriteOncePod allows one pod."
+        )
+        return [_invalid(message, "Leave them out, or use ReadWriteOnce.")]
     both = (wish.max_surge, wish.max_unavailable)
     if all(value is not None and _is_zero(_number(value)) for value in both):
         message = "rollout: maxSurge and maxUnavailable are both 0: no pod could change."
         return [_invalid(message, "Set one of them to 1.")]
     return []
+
+
+def _one_pod(spec: Spec) -> bool:
+    return "ReadWriteOncePod" in spec.cache.access_modes
 
 
 def _number(text: str | None) -> int | str | None:

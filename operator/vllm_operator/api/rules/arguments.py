@@ -75,7 +75,7 @@ ENGINE = (
     ),
     Rule(
         "!has(self.maxNumBatchedTokens) || !has(self.maxModelLen) || !has(self.enableChunkedPrefill) || "
-        "self.enableChunkedPrefill || self.maxNumBatchedTokens >= self.maxModelLen",
+        "self.enableChunkedPrefill || type(self.maxModelLen) == string || self.maxNumBatchedTokens >= self.maxModelLen",
         "maxNumBatchedTokens: at least maxModelLen while enableChunkedPrefill is false",
         "maxNumBatchedTokens",
     ),
@@ -102,6 +102,12 @@ ENGINE = (
         "enableExpertParallel: needs tensorParallelSize or dataParallelSize above 1",
     ),
     Rule(f"{_WORLD} <= 64", "tensorParallelSize x pipelineParallelSize x dataParallelSize: at most 64, on one node"),
+    Rule(
+        "!has(self.accelerator) || !self.accelerator.contains('-mig-') || (has(self.tensorParallelSize) ? "
+        "self.tensorParallelSize : 1) * (has(self.pipelineParallelSize) ? self.pipelineParallelSize : 1) == 1",
+        "tensorParallelSize: slices of a GPU (MIG) cannot share a model; use 1, or an accelerator of whole GPUs",
+        "tensorParallelSize",
+    ),
     Rule(
         "!has(self.distributedExecutorBackend) || self.distributedExecutorBackend != 'ray' || has(self.image)",
         "distributedExecutorBackend: the stock image holds no Ray; use mp, or name an image that holds it",

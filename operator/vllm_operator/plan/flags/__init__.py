@@ -2,7 +2,14 @@
 
 from vllm_operator.plan.flags.problems import extra_args_problems, field_problems, may_mean
 from vllm_operator.plan.flags.refusals import Refusal, flag_name, refusals
-from vllm_operator.plan.flags.releases import RELEASES, known_flags, release_of, tagged_release
+from vllm_operator.plan.flags.releases import (
+    RELEASES,
+    known_flags,
+    known_keys,
+    known_names,
+    release_of,
+    tagged_release,
+)
 
 __all__ = [
     "RELEASES",
@@ -11,6 +18,8 @@ __all__ = [
     "field_problems",
     "flag_name",
     "known_flags",
+    "known_keys",
+    "known_names",
     "may_mean",
     "refusals",
     "release_of",

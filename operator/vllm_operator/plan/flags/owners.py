@@ -92,6 +92,7 @@ FORBIDDEN_TEXT: Mapping[str, str] = MappingProxyType(
         "\\u": "write the character itself, not its escape",
     }
 )
+OLD_SWITCHES = frozenset(old_flag(name) for name, field in OLD_ARGUMENTS.items() if field.type == "boolean")
 OLD_FLAGS: Mapping[str, str] = MappingProxyType({old_flag(name): field.answer for name, field in OLD_ARGUMENTS.items()})
 
 

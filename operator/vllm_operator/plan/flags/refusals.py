@@ -17,6 +17,7 @@ from vllm_operator.plan.flags.owners import (
     FIELD_OF_FLAG,
     FORBIDDEN_TEXT,
     OLD_FLAGS,
+    OLD_SWITCHES,
     OPERATOR_FLAGS,
     SWITCHES,
     negations,
@@ -45,7 +46,9 @@ def answers() -> Mapping[str, str]:
         also = known.also if known else ()
         opposite = negations(flag) if flag in SWITCHES or (known and known.takes == 0) else ()
         found |= {other: found[flag] for other in (*also, *opposite) if other.startswith("--") and other not in found}
-    return found | {flag: f"does not exist: {answer}" for flag, answer in OLD_FLAGS.items() if flag not in found}
+    gone = {flag: f"does not exist: {answer}" for flag, answer in OLD_FLAGS.items()}
+    gone |= {f"--no-{flag.removeprefix('--')}": gone[flag] for flag in OLD_SWITCHES}
+    return found | {flag: answer for flag, answer in gone.items() if flag not in found}
 
 
 @cache
@@ -123,7 +126,9 @@ def _refusal(word: str) -> Refusal | None:
     name = flag_name(word)
     answer = answers().get(name)
     if answer is None and name not in all_known_flags():
-        begun = sorted(flag for flag in answers() if flag.startswith(name) and flag not in OLD_FLAGS)
+        begun = sorted(
+            flag for flag, said in answers().items() if flag.startswith(name) and not said.startswith("does not exist")
+        )
         answer = f"begins {begun[0]}, which {answers()[begun[0]]}" if begun else None
     return Refusal(word, f'"{word}" {answer}') if answer is not None else None
 
@@ -139,14 +144,16 @@ def _short_refusal(word: str) -> Refusal | None:
 
 
 def _against(words: Sequence[str], known: Mapping[str, KnownFlag], release: str) -> Iterator[Refusal]:
-    room = 0
-    for word in words:
+    room, last = 0, None
+    for word, after in zip(words, [*words[1:], "--"], strict=False):
         if not is_flag(word):
             room -= 1
             if room < 0:
                 yield Refusal(word, f'"{word}" follows a flag that takes no more values')
+            elif last is not None:
+                yield from _no_choice(word, word, last)
             continue
-        flag = _find(flag_name(word), known)
+        flag = last = _find(flag_name(word), known)
         if flag is None:
             near = get_close_matches(flag_name(word), known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
@@ -154,8 +161,16 @@ def _against(words: Sequence[str], known: Mapping[str, KnownFlag], release: str)
             room = len(words)
         elif flag.takes == 0 and "=" in word:
             yield Refusal(word, f'"{word}": {flag.flag} takes no value; write {flag.flag} or its opposite')
+        elif flag.takes != 0 and "=" not in word and is_flag(after):
+            yield Refusal(word, f'"{word}" needs a value: {flag.flag}=VALUE')
         else:
+            yield from _no_choice(word, word.partition("=")[2], flag)
             room = 0 if "=" in word else len(words) if flag.takes == "many" else int(flag.takes)
+
+
+def _no_choice(word: str, value: str, flag: KnownFlag) -> Iterator[Refusal]:
+    if flag.choices and value and value not in flag.choices:
+        yield Refusal(word, f'"{word}": {flag.flag} takes {", ".join(flag.choices)}')
 
 
 def _find(name: str, known: Mapping[str, KnownFlag]) -> KnownFlag | None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 RELEASES = ("0.32", "0.33")
+_STOCK = re.compile(r"(?:^|/)vllm-openai(?:-(?:rocm|xpu|cpu))?:v?\d+\.\d+\.\d+[^/]*$")
 _TAG = re.compile(r"(?:^|/)[^/]*vllm[^/:@]*:(?:[a-z]+-)?v?(\d+)\.(\d+)(?:[.-].*)?")
 
 
@@ -35,12 +37,17 @@ class KnownFlag:
 
 
 @cache
+def _written(release: str) -> Mapping[str, Any]:
+    made: Mapping[str, Any] = json.loads(files(__package__).joinpath(f"{release}.json").read_text("utf-8"))
+    return made
+
+
+@cache
 def known_flags(release: str) -> Mapping[str, KnownFlag]:
     """The flags of a release in RELEASES, by every spelling that its parser lists."""
-    lines = json.loads(files(__package__).joinpath(f"{release}.json").read_text("utf-8"))["flags"]
     known = (
         KnownFlag(line["flag"], line["takes"], tuple(line.get("also", ())), tuple(line.get("choices", ())))
-        for line in lines
+        for line in _written(release)["flags"]
     )
     return {spelling: flag for flag in known for spelling in flag.spellings}
 
@@ -49,6 +56,23 @@ def known_flags(release: str) -> Mapping[str, KnownFlag]:
 def all_known_flags() -> Mapping[str, KnownFlag]:
     """The flags of all known releases, the newest's where they differ."""
     return {spelling: flag for release in RELEASES for spelling, flag in known_flags(release).items()}
+
+
+def known_names(release: str) -> Mapping[str, Sequence[str]]:
+    """What a release's own registries hold for a flag, by flag; an image with plugins may hold more."""
+    found: Mapping[str, Sequence[str]] = _written(release)["names"]
+    return found
+
+
+def known_keys(release: str) -> Mapping[str, Sequence[str]]:
+    """The keys of the object that a flag takes, by flag: vLLM refuses any other."""
+    found: Mapping[str, Sequence[str]] = _written(release)["keys"]
+    return found
+
+
+def is_stock(image: str) -> bool:
+    """Whether an image is, by its name, one of vLLM's own, or a mirror of one: nobody added plugins to it."""
+    return _STOCK.search(image.split("@")[0]) is not None
 
 
 def tagged_release(image: str) -> tuple[int, int] | None:
