@@ -166,6 +166,34 @@ def test_an_answer_that_is_not_modelscopes_is_refused(body: bytes) -> None:
     assert "proxy" in caught.value.remedy
 
 
+def test_a_bad_token_that_the_hub_takes_for_none_is_told_by_its_account_page(fake: FakeModelScope) -> None:
+    for ask in (listed, read):
+        with pytest.raises(WeightsError) as wrong:
+            ask(fake, "wrong")
+        assert wrong.value.reason is Reason.INVALID_TOKEN
+    with pytest.raises(WeightsError, match="or hides it") as none:
+        listed(fake)
+
+    assert none.value.reason is Reason.REPO_NOT_FOUND
+
+
+def test_a_mirror_without_accounts_has_no_such_model() -> None:
+    with Host(404, b"{}") as host, pytest.raises(WeightsError) as caught:
+        listed(host, "token")
+
+    assert caught.value.reason is Reason.REPO_NOT_FOUND
+    assert "that the token may read it" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("status", "body"), [(404, b"{}"), (200, b'{"Code": 200, "Data": {"Files": null}}')])
+def test_a_revision_of_a_model_that_is_not_there_is_no_revision(status: int, body: bytes) -> None:
+    with Host(status, body) as host, pytest.raises(WeightsError) as caught:
+        source(host.url).listing("v9")
+
+    # The default revision answers the same: of a model that is there, only the wanted revision is missing.
+    assert caught.value.reason is (Reason.REPO_NOT_FOUND if status == 404 else Reason.REVISION_NOT_FOUND)
+
+
 @pytest.mark.parametrize("body", [b'{"Code": 10010205001, "Data": null, "Success": false}', b'{"Data": {"Files": []}}'])
 def test_a_list_without_files_is_told(body: bytes) -> None:
     with Host(200, body) as host, pytest.raises(WeightsError, match="lists no files of org/model at master") as caught:
@@ -254,9 +282,10 @@ def test_the_library_downloads_from_the_server_of_the_tests(
     ("repo", "revision", "token", "fails", "error"),
     [
         ("org/absent", "master", "good", [], NotExistError),
-        ("org/model", "v9", "good", [], NotExistError),
-        ("org/model", "master", "wrong", [], AuthenticationError),
-        ("org/model", "master", "", [], PermissionDeniedError),
+        ("org/model", "master", "wrong", [], NotExistError),
+        ("org/model", "master", "", [], NotExistError),
+        ("org/model", "master", "good", [401], AuthenticationError),
+        ("org/model", "master", "good", [403], PermissionDeniedError),
         ("org/model", "master", "good", [429], RateLimitError),
         ("org/model", "master", "good", [503], ServerError),
     ],

@@ -63,8 +63,8 @@ class ModelScope:
         with self._errors_named():
             entries = self._api.list_repo_files(self.repo, "model", revision=self._revision)
         files = tuple(sorted((_file(entry) for entry in entries if not entry.is_dir), key=lambda file: file.path))
-        if not files:
-            raise self._empty()
+        if not files:  # So it answers for a revision that it does not have, too, with status 200.
+            raise self._empty() if self._revision == DEFAULT_REVISION else self._missing()
         in_folder = Counter(PurePosixPath(entry.path).parent for entry in entries)
         if max(in_folder.values()) >= REPO_FILES_TRUNCATION_LIMIT:
             raise WeightsError(
@@ -116,9 +116,7 @@ class ModelScope:
     ) -> WeightsError:
         match error:
             case NotExistError() if file is not None:
-                return WeightsError(
-                    Reason.WEIGHTS_MISSING, f"{self.repo} has no {file.path} any more.", "Inspect the model again."
-                )
+                return self._gone(file)
             case NotExistError():
                 return self._missing()
             case AuthenticationError() | PermissionDeniedError():
@@ -139,32 +137,60 @@ class ModelScope:
                 "Check the spelling; if it is private, name a secret with MODELSCOPE_API_TOKEN.",
             )
         if isinstance(error, AuthenticationError):
-            how, remedy = "does not accept the token", "Put a valid token into the secret (MODELSCOPE_API_TOKEN)."
-        else:
-            how = f"denies access to {self.repo}"
-            remedy = "Ask its owner for access with the account that owns the token."
-        return WeightsError(Reason.INVALID_TOKEN, f"{self.host} {how}.", remedy)
+            return self._bad_token()
+        return WeightsError(
+            Reason.INVALID_TOKEN,
+            f"{self.host} denies access to {self.repo}.",
+            "Ask its owner for access with the account that owns the token.",
+        )
+
+    def _gone(self, file: RemoteFile) -> WeightsError:
+        if self.has_token and self._token_is_refused():
+            return self._bad_token()
+        remedy = "Inspect the model again."
+        return WeightsError(Reason.WEIGHTS_MISSING, f"{self.repo} has no {file.path} any more.", remedy)
+
+    def _bad_token(self) -> WeightsError:
+        return WeightsError(
+            Reason.INVALID_TOKEN,
+            f"{self.host} does not accept the token: it is wrong, expired or revoked.",
+            "Put a valid token into the secret (MODELSCOPE_API_TOKEN).",
+        )
 
     def _missing(self) -> WeightsError:
-        """A missing revision and a missing repository are both a 404; the default revision tells them apart.
-
-        The library's list of revisions would, too, but it waits as long as a Retry-After says.
-        """
+        """What is not there: the revision, the repository, or, since a bad token opens nothing and is not told, the token."""
         if self._revision != DEFAULT_REVISION and self._exists():
             return WeightsError(
                 Reason.REVISION_NOT_FOUND,
                 f"{self.repo} has no revision {self._revision!r}.",
                 "Correct spec.revision: a branch or a tag; leave it out for master.",
             )
-        return WeightsError(Reason.REPO_NOT_FOUND, f"{self.host} has no model {self.repo}.", "Check the spelling.")
+        if self.has_token and self._token_is_refused():
+            return self._bad_token()
+        hint = "that the token may read it" if self.has_token else "if it is private, name a secret with a token"
+        return WeightsError(
+            Reason.REPO_NOT_FOUND,
+            f"{self.host} has no model {self.repo}, or hides it.",
+            f"Check the spelling; {hint} (MODELSCOPE_API_TOKEN).",
+        )
 
     def _exists(self) -> bool:
+        # The library's list of revisions would tell, too, but it waits as long as a Retry-After says.
         with self._errors_named():
             try:
                 self._api.list_repo_files(self.repo, "model", recursive=False)
             except NotExistError:
                 return False
         return True
+
+    def _token_is_refused(self) -> bool:
+        try:
+            self._api.whoami()
+        except AuthenticationError:
+            return True
+        except (HubError, ValueError, KeyError, TypeError, AttributeError):  # A mirror without accounts.
+            return False
+        return False
 
     def _empty(self) -> WeightsError:
         return WeightsError(

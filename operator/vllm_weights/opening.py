@@ -13,6 +13,8 @@ from vllm_weights.wire import CONNECT_SECONDS
 MODELSCOPE_LIMITS = {
     "MODELSCOPE_API_CONNECT_TIMEOUT": str(round(CONNECT_SECONDS)),
     "MODELSCOPE_REPO_TREE_PAGE_MAX_ATTEMPTS": "1",  # It is tried again by who asks for it, who counts.
+    "MODELSCOPE_API_MAX_RETRIES": "1",
+    "MODELSCOPE_API_TIMEOUT": "15",
     "MODELSCOPE_LOG_LEVEL": "WARNING",
 }
 """Its library reads them from the process's environment, once, when it is imported."""

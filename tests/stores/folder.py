@@ -49,14 +49,17 @@ class FolderHandler(BaseHTTPRequestHandler):
         try:
             if self.fake.fail_next:
                 raise Answer(self.fake.fail_next.pop(0), b"busy")
-            token = self.headers.get("Authorization", "").removeprefix("Bearer ")
-            if self.fake.token is not None and token != self.fake.token:
-                raise Answer(401 if token else 403, b"no")
+            self.check_token()
             self.answer()
         except Answer as answer:
             self.send(answer.status, answer.body)
 
     do_HEAD = do_GET
+
+    def check_token(self) -> None:
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self.fake.token is not None and token != self.fake.token:
+            raise Answer(401 if token else 403, b"no")
 
     def answer(self) -> None:
         """Answers the request; each store's own."""

@@ -12,35 +12,51 @@ from urllib.parse import parse_qs, urlsplit
 from tests.stores.folder import Answer, FolderHandler, FolderServer
 
 PREFIX = "/api/v1/models/"
+ACCOUNT = "/openapi/v1/users/me"
 REVISIONS = ".revisions"
 MOST_LISTED = 3000
 """The server cuts a longer list without a word."""
 
 
 class _Handler(FolderHandler):
+    def check_token(self) -> None:
+        """A token that is not good is taken for none, as the real one does; only the account's page refuses it."""
+
     def answer(self) -> None:
         address = urlsplit(self.path)
-        if not address.path.startswith(PREFIX):
-            raise Answer(404, b"{}")
-        parts = address.path.removeprefix(PREFIX).split("/")
-        folder = self.fake.root / "/".join(parts[:2])
         query = {key: values[0] for key, values in parse_qs(address.query).items()}
+        if address.path == ACCOUNT:
+            self._account()
+        elif address.path.startswith(PREFIX):
+            self._model(address.path.removeprefix(PREFIX).split("/"), query)
+        else:
+            raise Answer(404, b"{}")
+
+    def _model(self, parts: list[str], query: dict[str, str]) -> None:
+        folder = self.fake.root / "/".join(parts[:2])
+        if not folder.is_dir() or (self.fake.token is not None and not self._has_token()):
+            raise Answer(404, _body(None, code=10010205001, message="the model does not exist"))
         if (revision := query.get("Revision", "master")) != "master":
             folder = folder / REVISIONS / revision
-        if not folder.is_dir():
-            raise Answer(404, _body(None, code=10010205001, message="the model or revision does not exist"))
-        verb = "/".join(parts[2:])
-        if verb == "repo/files":
-            self._files(folder, query)
-        elif verb == "repo":
-            self._file(folder, query["FilePath"])
-        elif verb == "revisions":
-            revisions = {"Branches": [{"Revision": "master", "CreatedAt": 1767225600}], "Tags": []}
-            self.send(200, _body({"RevisionMap": revisions}))
-        else:
-            self.send(200, _body({"Name": parts[1], "Path": parts[0]}))
+        match parts[2:]:
+            case ["repo", "files"]:
+                self._files(folder, query)
+            case ["repo"]:
+                self._file(folder, query["FilePath"])
+            case _:
+                self.send(200, _body({"Name": parts[1], "Path": parts[0]}))
+
+    def _account(self) -> None:
+        if not self._has_token():
+            raise Answer(401, b'{"success": false, "code": "InvalidAuthentication", "message": "bad token"}')
+        self.send(200, b'{"success": true, "data": {"username": "ann"}}')
+
+    def _has_token(self) -> bool:
+        return self.headers.get("Authorization") == f"Bearer {self.fake.token}"
 
     def _files(self, folder: Path, query: dict[str, str]) -> None:
+        if not folder.is_dir():  # A revision that there is not is no error to the real one.
+            raise Answer(200, _body({"Files": None}))
         entries = _entries(folder, folder / query.get("Root", "").strip("/"), query.get("Recursive") == "True")
         self.send(200, _body({"Files": [entry for entry, _ in zip(entries, range(MOST_LISTED), strict=False)]}))
 
@@ -53,7 +69,7 @@ class _Handler(FolderHandler):
 class FakeModelScope(FolderServer):
     """`<root>/<org>/<name>/` is a model at the revision `master`, `.revisions/<tag>/` in it at others.
 
-    Point MODELSCOPE_ENDPOINT at `url`.
+    With a `token` all of them are private: who comes without it is told that there is none. Point MODELSCOPE_ENDPOINT at `url`.
     """
 
     handler = _Handler
