@@ -59,7 +59,6 @@ async def test_models_that_ask_for_different_sizes_share_a_volume_of_the_largest
 
         assert asked(op) == ["20Gi"]
         assert len(op.fake.all("Job")) == 2
-        resized(op, capacity={"storage": "20Gi"})
         before = op.writes()
         for name in "mnop":
             await look(op, name)
@@ -80,7 +79,7 @@ async def test_a_compile_cache_makes_room_for_itself_on_a_volume_that_is_there()
 
 async def test_a_volume_that_got_full_is_enlarged_and_the_download_goes_on_when_it_is() -> None:
     async with an_operator() as op:
-        op.controllers.holds.add("pull")
+        op.controllers.holds |= {"pull", "grow"}
         op.fake.put(a_vllmmodel(cache={"size": "1Gi"}))
         await op.settle()
         pull = op.fake.all("Job")[1]["metadata"]
@@ -93,7 +92,7 @@ async def test_a_volume_that_got_full_is_enlarged_and_the_download_goes_on_when_
         assert op.condition("WeightsReady") == ("False", "WaitingForVolume")
         assert len(op.fake.all("Job")) == 1
 
-        op.controllers.holds.clear()
+        op.controllers.holds.remove("pull")
         resized(op, conditions=[{"type": "FileSystemResizePending", "status": "True"}])
         await look(op)
         assert op.condition("Ready") == ("True", "Serving")
@@ -135,3 +134,22 @@ async def test_a_compile_cache_that_gets_no_room_of_its_own_hinders_nobody() -> 
 
         assert op.condition("Ready", "n") == ("True", "Serving")
         assert "enlarged" not in json.dumps(op.status("n"))
+
+
+async def test_storage_that_fails_to_grow_is_named_while_the_download_waits_for_it() -> None:
+    async with an_operator() as op:
+        op.controllers.holds |= {"pull", "grow"}
+        op.fake.put(a_vllmmodel(cache={"size": "1Gi"}))
+        await op.settle()
+        op.controllers.end_job(op.fake.all("Job")[1]["metadata"]["name"], FULL, 3)
+        await look(op)
+        await edit(op, size="2Gi")
+        claim = op.fake.all(CLAIM)[0]["metadata"]
+        event = {"type": "Warning", "reason": "VolumeResizeFailed", "message": "resize volume failed: out of capacity"}
+        about = {"kind": CLAIM, "name": claim["name"], "uid": claim["uid"]}
+        op.fake.put({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "involvedObject": about, **event})
+
+        await look(op)
+
+        assert op.condition("WeightsReady") == ("False", "VolumePending")
+        assert "out of capacity" in json.dumps(op.status()["lastFailure"])

@@ -112,7 +112,12 @@ def body_of_range(response: httpx2.Response, file: RemoteFile, start: int, end: 
         raise source_changed(file, f"it is {total} bytes long, not {file.size}")
     kind, encoding = response.headers.get("content-type", ""), response.headers.get("content-encoding", "identity")
     is_packed = encoding not in ("", "identity")
-    if kind.startswith(("text/html", "multipart/")) or (is_packed and response.status_code != 200):
+    # A mirror may call everything a page; one that is none has the length of what was asked for.
+    is_page = kind.startswith("text/html") and response.headers.get("content-length") not in (
+        str(file.size),
+        str(end - start),
+    )
+    if is_page or kind.startswith("multipart/") or (is_packed and response.status_code != 200):
         # The bytes of a part of something packed cannot be unpacked, and we asked for nothing packed.
         raise WeightsError(
             Reason.HUB_REFUSED,

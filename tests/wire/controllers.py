@@ -52,23 +52,38 @@ class Controllers:
         kind = KINDS[change.place.root, change.place.plural]
         if kind == "Job" and change.type == "ADDED" and "template" in change.object["spec"]:
             self.run_job(change.object)
-        elif kind == "PersistentVolumeClaim" and change.type == "ADDED":
-            if change.object["spec"].get("storageClassName") != NODE_CLASS:
-                self.bind(change.place.name)
+        elif kind == "PersistentVolumeClaim":
+            self.on_claim(change)
         elif kind == "PersistentVolume" and change.type == "ADDED":
             self.bind(change.object["spec"]["claimRef"]["name"])
-        elif kind == "PersistentVolumeClaim" and change.type == "DELETED":
-            self.release(change.object["metadata"]["uid"])
         elif kind == "Deployment" and change.type == "DELETED":
             self.remove_pods(change.object["metadata"]["name"])
         elif kind == "Deployment":
             self.roll_out(change.object)
+
+    def on_claim(self, change: Change) -> None:
+        """Volumes are made, resized and released."""
+        claim = change.object
+        if change.type == "DELETED":
+            self.release(claim["metadata"]["uid"])
+        elif change.type == "MODIFIED":
+            self.resize(claim)
+        elif claim["spec"].get("storageClassName") != NODE_CLASS:
+            self.bind(change.place.name)
 
     def bind(self, claim: str) -> None:
         """A volume for the claim is there, of the size that was asked for."""
         found = self.fake.get("PersistentVolumeClaim", claim)
         size = found["spec"]["resources"]["requests"]["storage"] if found else "1Gi"
         self.fake.edit("PersistentVolumeClaim", claim, {"status": {"phase": "Bound", "capacity": {"storage": size}}})
+
+    def resize(self, claim: Object) -> None:
+        """The storage gives what is asked for, unless the test holds it back."""
+        asked, status = claim["spec"]["resources"]["requests"]["storage"], claim.get("status") or {}
+        if "grow" not in self.holds and status.get("phase") == "Bound" and status["capacity"]["storage"] != asked:
+            self.fake.edit(
+                "PersistentVolumeClaim", claim["metadata"]["name"], {"status": {"capacity": {"storage": asked}}}
+            )
 
     def release(self, claim_uid: str) -> None:
         """The claim's volume, where it outlives it, has no claim any more."""

@@ -12,7 +12,7 @@ from vllm_operator.decide.reasons import StateReason
 from vllm_operator.decide.situation import CORE_API, Situation, has_filled
 from vllm_operator.decide.trust import needs_trust
 from vllm_operator.decide.types import ClaimSeen, JobSeen, JobState, Ref
-from vllm_operator.diagnose import Reason, failure
+from vllm_operator.diagnose import Failure, Reason, failure
 from vllm_operator.plan import ClaimPlan, JobPlan
 from vllm_operator.render import render_part
 
@@ -46,7 +46,9 @@ def pull(here: Situation) -> Finding:
     held = with_claims_owner(here, held, here.weights.claim, here.seen.claim)
     held = _grown(held, here.weights.claim, here.seen.claim)
     if here.seen.claim is not None and here.seen.claim.is_growing and seen.state is JobState.ABSENT:
-        return not_yet(held, Outcome.UNDERWAY, StateReason.WAITING_FOR_VOLUME, "The volume is being enlarged.")
+        why = here.seen.claim.failure
+        found = not_yet(held, Outcome.UNDERWAY, StateReason.WAITING_FOR_VOLUME, "The volume is being enlarged.")
+        return found if why is None else _hindered_by(held, why)
     found = brought(here, held, job, seen) or _running(here, held, job, seen)
     if found.outcome is Outcome.DONE:
         done = ready(StateReason.DOWNLOADED, "The weights are on the volume, whole and verified.")
@@ -128,12 +130,16 @@ def with_claims_owner(here: Situation, held: Finding, claim: ClaimPlan | None, s
     return held if seen.owned or seen.retained_for else replace(held, own=(*held.own, *ref))
 
 
+def _hindered_by(held: Finding, why: Failure) -> Finding:
+    found = not_yet(held, outcome_of(why), why.reason, because(why))
+    return replace(found, failure=why, look_again_after=SOON)
+
+
 def _running(here: Situation, held: Finding, job: JobPlan, seen: JobSeen) -> Finding:
     found = hindered(here, held, job, seen)
     if found is not None:
         return found
     claim = here.seen.claim
     if claim is not None and claim.failure is not None and seen.progress is None:
-        found = not_yet(held, outcome_of(claim.failure), claim.failure.reason, because(claim.failure))
-        return replace(found, failure=claim.failure, look_again_after=SOON)
+        return _hindered_by(held, claim.failure)
     return downloading(held, told(weights_status(here.model.status.weights, here.weights, seen)))

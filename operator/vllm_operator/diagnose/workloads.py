@@ -101,8 +101,9 @@ def look_at_claim(claim: Mapping[str, Any], events: Sequence[Mapping[str, Any]] 
     event = _newest(events, claim, *_CLAIM_EVENTS)
     if event is None or (status.get("phase") == "Bound" and event.reason != "VolumeResizeFailed"):
         return None
+    what = "cannot grow" if event.reason == "VolumeResizeFailed" else "is not bound"
     return find(event.message, "claim") or failure(
-        Reason.VolumePending, f"The claim {name} is not bound: {event.message}", excerpt=event.message
+        Reason.VolumePending, f"The claim {name} {what}: {event.message}", excerpt=event.message
     )
 
 

@@ -26,7 +26,7 @@ class ClaimLooker:
         """The claim as it is seen by the model with that uid."""
         status = live.get("status") or {}
         bound = status.get("phase") == "Bound"
-        events = [] if bound else await self._events_of(live)
+        events = [] if bound and not _is_growing(live) else await self._events_of(live)
         return ClaimSeen(
             phase=str(status.get("phase") or "Pending"),
             capacity_bytes=_bytes(status, "capacity"),
