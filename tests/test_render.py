@@ -165,7 +165,7 @@ def test_jobs_end_and_end_at_once_when_another_try_is_useless() -> None:
         spec = job["spec"]
         assert 0 <= spec["backoffLimit"] <= 19
         assert "ttlSecondsAfterFinished" not in spec
-        assert ("activeDeadlineSeconds" in spec) == (job["metadata"]["labels"]["vllm-operator.dev/job"] == "inspect")
+        assert "activeDeadlineSeconds" not in spec  # what the pod waits for may come late
         assert spec["template"]["spec"]["restartPolicy"] == "Never"
         rules = spec["podFailurePolicy"]["rules"]
         assert rules[0] == {

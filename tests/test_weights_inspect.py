@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import pytest
 
 from tests.hub import Hub
 from tests.hub.models import LLAMA, write_model, write_safetensors
-from tests.hub.running import run
+from tests.hub.running import OPERATOR, run
 from tests.stores.folder import FolderHandler, FolderServer
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.inspection import inspect
@@ -266,3 +269,23 @@ def test_a_hub_that_is_down_ends_the_program_with_the_code_to_retry(hub: Hub, tm
     ended = run("inspect", {"source": "org/model"}, tmp_path / "work", {"HF_ENDPOINT": hub.url})
 
     assert (ended.code, ended.answer["reason"], ended.answer["retry"]) == (1, "HubUnreachable", True)
+
+
+def test_a_hub_that_sends_a_byte_now_and_then_is_given_up(hub: Hub, tmp_path: Path) -> None:
+    """In a process of its own, which it ends; the limit is the only thing that is made shorter."""
+    hub.break_next("slow", path="config.json", times=-1, bytesPerSecond=1)
+    said = tmp_path / "termination"
+    program = "from vllm_weights import __main__ as m; m.LONGEST_INSPECTION_SECONDS = 1.5; m.console()"
+    environment = {
+        "PYTHONPATH": str(OPERATOR),
+        "HF_ENDPOINT": hub.url,
+        "TERMINATION_MESSAGE_PATH": str(said),
+        "WEIGHTS_REQUEST": json.dumps({"version": 1, "source": "org/model"}),
+    }
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "inspect"], env={**os.environ, **environment}, timeout=60, check=False
+    )
+
+    answer = json.loads(said.read_bytes())
+    assert (ended.returncode, answer["reason"], answer["retry"]) == (1, "HubUnreachable", True)

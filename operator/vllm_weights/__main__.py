@@ -9,8 +9,10 @@ import os
 import resource
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,6 +27,8 @@ from vllm_weights.request import parse
 
 DEFAULT_PROGRESS_PORT = 8079
 DEFAULT_PROGRESS_FILE = "/tmp/vllm-weights-progress.json"
+LONGEST_INSPECTION_SECONDS = 60.0
+"""Of a handful of requests. Each has its own limits, but for a hub that sends a byte now and then."""
 EXIT_RETRY = 1
 EXIT_PERMANENT = 3
 MOST_OPEN_FILES = 65536
@@ -64,7 +68,8 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]
     requests, as_list = parse(environment)
     signal.signal(signal.SIGTERM, _end_now)
     if arguments == ["inspect"]:
-        return inspect(requests, as_list, environment)
+        with _given_up_after(LONGEST_INSPECTION_SECONDS):
+            return inspect(requests, as_list, environment)
     _allow_open_files()
     progress = Progress()
     file = Path(environment.get("PROGRESS_FILE") or DEFAULT_PROGRESS_FILE)
@@ -79,6 +84,28 @@ def _end_now(_signal: int, _frame: FrameType | None) -> None:
     )
     termination.write(error.as_json(), os.environ)
     os._exit(EXIT_RETRY)
+
+
+@contextmanager
+def _given_up_after(seconds: float) -> Iterator[None]:
+    """Ends the process when the block takes longer."""
+
+    def give_up() -> None:
+        error = WeightsError(
+            Reason.HUB_UNREACHABLE,
+            f"The source did not answer in whole within {seconds:.0f} s.",
+            "Check the network on the way to it, its status page, and whether a proxy is what is slow.",
+        )
+        termination.write(error.as_json(), os.environ)
+        os._exit(EXIT_RETRY)
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _allow_open_files() -> None:

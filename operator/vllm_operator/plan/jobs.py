@@ -25,8 +25,6 @@ from vllm_operator.plan.source import Source, everyday_name
 from vllm_operator.plan.types import JobPlan, Part, Placement
 from vllm_operator.settings import Settings
 
-# A handful of small requests; the rest is for the image and the back-off between tries.
-INSPECT_SECONDS = 600
 ANYWHERE = Placement({}, {}, ())
 
 
@@ -125,7 +123,6 @@ def _job(
         env=env,
         claim_name=claim_name,
         backoff_limit=tries - 1,
-        deadline_seconds=INSPECT_SECONDS if action == "inspect" else None,
         progress_port=PROGRESS_PORT,
         placement=placement,
         volumes=certificates.volumes if certificates else (),

@@ -79,7 +79,6 @@ class JobPlan:
     env: tuple[Json, ...]
     claim_name: str | None
     backoff_limit: int  # pods after the first
-    deadline_seconds: int | None
     progress_port: int
     placement: Placement
     volumes: tuple[Json, ...] = ()  # beside its claim and /tmp
