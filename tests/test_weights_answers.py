@@ -120,3 +120,18 @@ def test_a_name_that_no_file_can_have_is_refused_before_anything_is_taken(
 
     assert str(caught.value.reason) == "WeightsCorrupt"
     assert len(json.dumps(caught.value.as_json())) < 2000
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410])
+def test_a_signed_address_that_a_store_refuses_is_asked_for_anew(hub: Hub, tmp_path: Path, status: int) -> None:
+    to, weights = tmp_path / "volume/model", "model-00001-of-00002.safetensors"
+    hub.break_next("status", where="cdn", status=status)
+    pull(hub, to)
+    assert (to / weights).read_bytes() == (hub.repos.root / "org/model" / weights).read_bytes()
+
+    hub.break_next("status", where="cdn", status=status, times=-1)
+    with pytest.raises(WeightsError) as caught:
+        pull(hub, tmp_path / "volume/another")
+
+    # It says nothing of the token, and nothing of the repository.
+    assert (str(caught.value.reason), f"HTTP {status}" in caught.value.message) == ("HubUnreachable", True)

@@ -238,6 +238,17 @@ def fill_when_there(file: Path, filler: Path) -> None:
     filler.write_bytes(bytes(6 * MIB))
 
 
+def test_a_volume_without_inodes_says_so(hub: Hub, tmp_path: Path) -> None:
+    (mount := tmp_path / "few").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m,nr_inodes=8", "tmpfs", str(mount)], check=True)
+    try:
+        found = failure(hub, mount / "model")
+    finally:
+        subprocess.run(["umount", "--lazy", str(mount)], check=True)
+
+    assert (found.reason, "inodes" in found.message) == (Reason.DISK_FULL, True)
+
+
 def test_a_volume_that_cannot_be_written_is_named(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     error = failure(hub, tmp_path / "file/model")

@@ -86,11 +86,20 @@ class HuggingFace:
             wire.connection_errors_named(self.host),
             self._client.stream("GET", url, headers=headers) as response,
         ):
+            self._check_store(response)
             with self._errors_named(commit, file):
                 hf_raise_for_status(response)
             if response.status_code not in (200, 206):
                 raise wire.common_failure(response, self.host)
             yield wire.body_of_range(response, file, start, end)
+
+    def _check_store(self, response: httpx2.Response) -> None:
+        """What the store says to which the hub redirects is about its signed address, which the next try gets anew."""
+        is_store = bool(response.history) and "/resolve/" not in response.url.path
+        if is_store and 400 <= response.status_code < 500 and response.status_code not in (408, 429):
+            raise wire.unreachable(
+                self.host, f"HTTP {response.status_code} from {response.url.host}, where its files are"
+            )
 
     def checksum_is_none(self, file: RemoteFile) -> bool:
         """Never: the hub's digests are of the content."""

@@ -50,6 +50,8 @@ def _needed_and_free(folder: Path, missing: int) -> str:
         disk = os.statvfs(folder.parent)
     except OSError:
         return needed
+    if disk.f_files and not disk.f_favail:
+        return f"{needed}: no more files can be made on it (inodes)"
     return f"{needed}: {disk.f_bavail * disk.f_frsize} of its {disk.f_blocks * disk.f_frsize} bytes are free"
 
 
