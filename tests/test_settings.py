@@ -161,7 +161,9 @@ def test_a_variable_that_a_remedy_says_to_set_may_be_set() -> None:
     """What a remedy says to take away belongs to the operator or to no user; everything else it names is to be set."""
     remedies = [rule.remedy for rule in all_rules()] + [meaning.remedy for meaning in MEANINGS.values()]
     named = {
-        name for text in remedies for name in re.findall(r"\b(?:VLLM|NCCL|PYTORCH|CUDA|OMP|HF)_[A-Z0-9_]+\b", text)
+        name
+        for text in remedies
+        for name in re.findall(r"\b(?:VLLM|NCCL|PYTORCH|CUDA|OMP|HF|RAY)_[A-Za-z0-9_]+\b", text)
     }
     named = (
         {name for name in named if not name.startswith(RESERVED_ENV_PREFIXES)} - reserved_names() - RESERVED_ENV.keys()

@@ -22,6 +22,7 @@ _CARRIER = re.compile(
     rf"(?:{_STAMP} (?:stdout|stderr) [FP] )"  # CRI
     rf"|(?:\[?{_STAMP}\]?(?: ?\|)?(?: |$))"  # kubectl logs --timestamps, GitLab
     r"|(?:\[pod/[^\]\s]{1,120}\] )"  # kubectl logs --prefix
+    rf"|(?:[A-Z]{{4,9}} {_STAMP} \[resource\.labels\.[^\]]{{1,120}}\] )"  # Google Cloud's log viewer
     r"|(?:[A-Za-z0-9][\w.-]{0,80} {1,20}\| )"  # docker compose
     r"|(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d [\w.-]{1,80} [\w.@/-]{1,80}(?:\[\d{1,8}\])?: )"  # syslog
 )
