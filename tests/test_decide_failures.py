@@ -250,3 +250,18 @@ def test_a_rollout_waits_as_long_as_its_user_wants_it_to():
 
     assert ready(cluster.reconcile().status) == ("False", "RolloutWaitsForGPU")
     assert strategy_of(cluster)["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_a_crash_for_good_is_stopped_beside_a_pod_that_cannot_even_start():
+    cluster = a_serving_cluster(replicas=2)
+    first, second = sorted(cluster.pods, key=lambda pod: pod.name)
+    unable = failure(Reason.ImagePullFailed, "No such image.", retry=False).on(first.name)
+    cluster.pods = [
+        replace(first, ready=False, answer=None, failure=unable),
+        replace(second, ready=False, answer=None, failure=permanent().on(second.name, 1), restarts=9),
+    ]
+
+    status = cluster.reconcile().status
+
+    assert said(status, "Stalled").reason == "InvalidArgument"
+    assert cluster.live[cluster.deployment_ref]["spec"]["replicas"] == 0

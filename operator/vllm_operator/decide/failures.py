@@ -41,17 +41,22 @@ _NO_ROOM: Final = frozenset({Reason.Unschedulable, Reason.QuotaExceeded})
 def because_of_pods(here: Situation) -> Failure | None:
     """Why pods of the version asked for do not serve: what will not pass by itself first, a pod before its Deployment.
 
-    What befell a pod that is gone comes last: it is history, and what hinders the next one is not.
+    Of several that will not pass, that of a server that crashes: it holds devices. What befell a pod that is gone comes
+    last: it is history, and what hinders the next one is not.
     """
-    found = sorted(
-        _failures(here), key=lambda each: (each.retry, each.reason in _OVER, not each.pod, each.pod, each.reason)
-    )
+    found = sorted(_failures(here), key=lambda each: _rank(here, each))
     if not found:
         return None
     told = _waits_for_a_device(here, found[0]) or found[0]
     if told.reason is Reason.RolloutWaitsForGPU and may_give_way(here.model.spec):
         return replace(told, remedy=_BY_DEFAULT)
     return told
+
+
+def _rank(here: Situation, failure: Failure) -> tuple[object, ...]:
+    starts = max((pod.restarts for pod in here.pods_of_now if pod.name == failure.pod), default=0)
+    for_good = (failure.reason in _NO_CRASH, -starts) if not failure.retry else ()
+    return (failure.retry, *for_good, failure.reason in _OVER, not failure.pod, failure.pod, failure.reason)
 
 
 def stops(here: Situation, failure: Failure | None) -> bool:
