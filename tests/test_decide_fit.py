@@ -296,3 +296,15 @@ def test_a_method_that_stock_images_lack_may_be_in_another_image(image: str | No
 )
 def test_the_method_of_speculation_is_told_as_vllm_infers_it(settings: dict[str, object] | None, method: str):
     assert arguments_of(a_spec(speculative_config=settings), "").speculative_method == method
+
+
+def test_a_draft_model_that_only_the_server_sees_leaves_a_fit_open_and_a_misfit_sure():
+    draft = {"method": "eagle3", "model": "pvc://drafts/head", "num_speculative_tokens": 3}
+
+    def condition(device: DeviceSeen) -> Condition:
+        cluster = Cluster(model=a_model(speculative_config=draft), devices={"nvidia": (device,)})
+        return said(cluster.settle().status, "Fits")
+
+    assert condition(LARGE).status == "Unknown"
+    assert "speculativeConfig.model" in condition(LARGE).message
+    assert condition(SMALL).status == "False"

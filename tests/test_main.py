@@ -211,6 +211,20 @@ def test_what_kubectl_prints_is_read(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [verdict["model"] for verdict in json.loads(capsys.readouterr().out)] == ["tiny", "second"]
 
 
+def test_a_draft_model_that_is_not_at_hand_leaves_the_fit_open(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a_file(tmp_path, "config.json", json.dumps(CONFIG))
+    spec = {"model": "demo/tiny", "maxModelLen": 2048, "speculativeConfig": {"model": "org/draft"}}
+    argv = ["fit", a_file(tmp_path, "m.yaml", {**MODEL, "spec": spec}), "--config", str(tmp_path), "--output", "json"]
+    main(argv)
+    verdicts = {verdict["accelerator"]: verdict for verdict in json.loads(capsys.readouterr().out)}
+
+    assert verdicts["nvidia-h200"]["fits"] is None
+    assert "speculativeConfig.model" in verdicts["nvidia-h200"]["note"]
+    assert verdicts["nvidia-t4"]["fits"] is False
+
+
 def test_a_fit_of_arguments_that_are_refused_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a_file(tmp_path, "config.json", json.dumps(CONFIG))
     wrong = {**MODEL, "spec": {"model": "demo/tiny", "extraArgs": ["--max-model-len=5"]}}

@@ -13,7 +13,7 @@ from vllm_operator.api import VLLMModel
 from vllm_operator.commands.models import read_models
 from vllm_operator.commands.rendering import settings_of
 from vllm_operator.commands.wrong import WrongInput
-from vllm_operator.decide.question import answer_to, overridden, question_of
+from vllm_operator.decide.question import answer_to, overridden, question_of, without_draft
 from vllm_operator.fit import Verdict, WeightsSummary
 from vllm_operator.fit.files import UnreadableModel, read_model
 from vllm_operator.plan.draft import draft_of
@@ -68,10 +68,7 @@ def _verdict(
         # No release is named, so the figures are those that were measured; newer ones set 1 to 2 GiB aside for graphs.
         question = replace(question, arguments=replace(question.arguments, estimates_cuda_graphs=False))
     verdict = answer_to(question, overridden(config, model.spec.hf_overrides or {}), weights)
-    if not _has_draft(model):
-        return verdict
-    uncounted = "the memory of speculativeConfig.model is not counted here: its config is not at hand"
-    return replace(verdict, note="; ".join(text for text in (verdict.note, uncounted) if text))
+    return without_draft(verdict) if _has_draft(model) else verdict
 
 
 def _unasked(accelerator: str) -> Verdict:

@@ -8,7 +8,7 @@ from vllm_operator.api import ConditionType, FitStatus
 from vllm_operator.decide.annotations import IGNORE_FIT
 from vllm_operator.decide.devices import alone_on, among
 from vllm_operator.decide.finding import Fact, Finding, Outcome, Truth
-from vllm_operator.decide.question import answer_to, overridden, question_of, with_draft
+from vllm_operator.decide.question import answer_to, overridden, question_of, with_draft, without_draft
 from vllm_operator.decide.reasons import StateReason
 from vllm_operator.decide.situation import Situation
 from vllm_operator.decide.trust import model_part
@@ -68,6 +68,8 @@ def judge_on(here: Situation, name: str, profile: Profile) -> Verdict | None:
     for device in here.seen.devices.get(name) or (DeviceSeen(),):
         question = question_of(here.model.spec, here.plan.settings, name, profile, device)
         verdict = answer_to(with_draft(question, *draft) if draft is not None else question, files, _summary(part))
+        if draft is None and any(part.role == DRAFT and not part.is_adapter for part in here.plan.parts):
+            verdict = without_draft(verdict)  # it lies where only the server looks
         judged.append((device, alone_on(device, verdict)))
     return among(judged)
 

@@ -72,6 +72,14 @@ def with_draft(question: Question, bytes_on_disk: int, config: Mapping[str, obje
     return replace(question, arguments=arguments)
 
 
+def without_draft(verdict: Verdict) -> Verdict:
+    """The verdict on a model whose draft model is not known: what fits without it may not fit with it."""
+    note = "missing: the memory of speculativeConfig.model, whose config.json is not at hand"
+    if verdict.fits is False:
+        return verdict
+    return replace(verdict, fits=None, note="; ".join(text for text in (note, verdict.note) if text))
+
+
 def answer_to(question: Question, config: Mapping[str, object], weights: WeightsSummary | None) -> Verdict:
     """The verdict. On a CPU, where the formulas are not measured, memory is too small only for what surely lies in it."""
     verdict = judge(config, weights, question.arguments, question.accelerator)
