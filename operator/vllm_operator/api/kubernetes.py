@@ -103,7 +103,7 @@ class Running(Base):
     tls: TLS | None = Field(None, description="Serve HTTPS with a certificate of yours.")
     accelerator: ProfileName | None = Field(
         None,
-        description="Profile of the platform: nvidia, nvidia-h100, amd-mi300x, cpu …. Unset: the platform's default.",
+        description="Profile of the platform: nvidia, nvidia-l40s, amd-mi300x, cpu …. Unset: the platform's default.",
     )
     accelerators: tuple[ProfileName, ...] = Field(
         (),
