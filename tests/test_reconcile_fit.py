@@ -38,6 +38,7 @@ async def test_a_misfit_by_the_nodes_labels_takes_nothing_and_says_what_would_fi
         status, message = fits(op)
 
         assert status == "False"
+        assert message.startswith("maxModelLen 32768 needs ")
         assert "on a 22 GiB nvidia at 0.92: use" in message
         assert op.status()["fit"]["remedies"]
         assert not op.fake.all("Deployment") and not op.fake.all("PersistentVolumeClaim")

@@ -159,8 +159,10 @@ def _size(count: int) -> str:
 
 
 def _sentence(text: str) -> str:
+    """With a capital and a full stop; a field of the spec keeps its own spelling."""
     text = text.strip().rstrip(".")
-    return f"{text[:1].upper()}{text[1:]}." if text else "It does not fit."
+    is_field = any(letter.isupper() for letter in text.partition(" ")[0])
+    return f"{text if is_field else text[:1].upper() + text[1:]}." if text else "It does not fit."
 
 
 def _fact(status: Truth, reason: str, message: str) -> Fact:
