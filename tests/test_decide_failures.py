@@ -265,3 +265,20 @@ def test_a_crash_for_good_is_stopped_beside_a_pod_that_cannot_even_start():
 
     assert said(status, "Stalled").reason == "InvalidArgument"
     assert cluster.live[cluster.deployment_ref]["spec"]["replicas"] == 0
+
+
+def test_with_several_replicas_a_rollout_that_waits_says_what_is_true_of_it():
+    cluster = a_serving_cluster(replicas=2, cache={"access_modes": ("ReadWriteMany",)})
+    first, second = sorted(cluster.pods, key=lambda pod: pod.name)
+    refusal = failure(Reason.Unschedulable, "0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")
+    cluster.edit(max_model_len=1024)
+    cluster.reconcile()
+    wanted = cluster.see().deployment
+    assert wanted is not None
+    new = replace(second, name="m-9", wanted=wanted.wanted, ready=False, answer=None, failure=refusal.on("m-9"))
+    cluster.pods = [first, replace(new, waits_long=True)]
+
+    status = cluster.reconcile().status
+
+    assert ready(status) == ("False", "RolloutWaitsForGPU")
+    assert "gives way" not in said(status, "Ready").message

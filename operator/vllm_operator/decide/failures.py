@@ -11,7 +11,7 @@ from vllm_operator.decide.finding import Finding, because
 from vllm_operator.decide.situation import Situation, works
 from vllm_operator.decide.types import Ref
 from vllm_operator.diagnose import Failure, Reason, rollout_waits
-from vllm_operator.plan.rollout import may_give_way
+from vllm_operator.plan.rollout import SURGE, may_give_way
 
 # The container never ran, so stopping it frees nothing that waiting does not: Kubernetes goes on trying.
 _NO_CRASH: Final = frozenset(
@@ -48,7 +48,7 @@ def because_of_pods(here: Situation) -> Failure | None:
     if not found:
         return None
     told = _waits_for_a_device(here, found[0]) or found[0]
-    if told.reason is Reason.RolloutWaitsForGPU and may_give_way(here.model.spec):
+    if told.reason is Reason.RolloutWaitsForGPU and _comes_first_by_default(here):
         return replace(told, remedy=_BY_DEFAULT)
     return told
 
@@ -72,12 +72,15 @@ def stops(here: Situation, failure: Failure | None) -> bool:
 
 def gives_way(here: Situation, failure: Failure | None) -> bool:
     """True when the new pod has waited in vain for the device that the old one holds, and nobody chose to wait."""
-    if failure is None or failure.reason is not Reason.RolloutWaitsForGPU or not may_give_way(here.model.spec):
-        return False
-    if here.server is None or "rollingUpdate" not in here.server.deployment.strategy:
+    if failure is None or failure.reason is not Reason.RolloutWaitsForGPU or not _comes_first_by_default(here):
         return False
     refused = here.deployment is not None and here.deployment.waits_long
     return refused or any(pod.waits_long for pod in here.pods_of_now if pod.name == failure.pod)
+
+
+def _comes_first_by_default(here: Situation) -> bool:
+    """Whether the new pod comes before the old one goes, and nobody asked for that."""
+    return here.server is not None and here.server.deployment.strategy == SURGE and may_give_way(here.model.spec)
 
 
 def hanging(here: Situation) -> tuple[Ref, ...]:

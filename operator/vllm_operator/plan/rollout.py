@@ -11,6 +11,9 @@ from vllm_operator.plan.types import Problem, ProblemReason
 GIVING_WAY: Mapping[str, Any] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
 """One goes, one comes: what a rollout by default becomes when its new pod finds no device beside the old one."""
 
+SURGE: Mapping[str, Any] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+"""The new one comes first."""
+
 RECREATE: Mapping[str, Any] = {"type": "Recreate"}
 
 
