@@ -93,3 +93,14 @@ def test_a_progress_bar_tells_a_slow_start_from_a_hung_one(log: str, says: str) 
     assert found is not None
     assert found.reason is Reason.StartupTimeout
     assert says in found.message
+
+
+def test_nobody_is_told_to_tolerate_a_control_plane_beside_other_nodes() -> None:
+    found = look(
+        "unplaced",
+        "",
+        "0/3 nodes are available: 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }, 2 cannot allocate all claims.",
+    )
+
+    assert found is not None
+    assert "tolerations" not in found.remedy

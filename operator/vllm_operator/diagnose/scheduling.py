@@ -132,7 +132,10 @@ def _remedy(message: str, wants: tuple[str, ...], gpu: str | None, pod: PodState
     states = dict.fromkeys(_NODE_IS.findall(message))
     repair = f"Repair the nodes that are {', '.join(states)}." if states else ""
     taints = [key for key in _TAINTED.findall(message) if not _NODE_IS.match(key)]
-    placement = _of_placement(message, tolerable=bool(taints) or not states)
+    masters = [key for key in taints if key.startswith("node-role.kubernetes.io/")]
+    # Control planes keep all pods off: to be tolerated only where there is no other node.
+    spared = bool(masters) and len(masters) == len(taints) and len(_ITEM.findall(_items_part(message))) > len(masters)
+    placement = _of_placement(message, tolerable=not spared and (bool(taints) or not states))
     first = _of_resources(wants, gpu, pod)
     if not first or any(is_gpu(key) for key in taints):  # that taint is there to be tolerated by pods like this one
         first = f"{first} {placement}".strip()
