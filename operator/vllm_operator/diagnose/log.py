@@ -46,7 +46,7 @@ _WRAPPER = re.compile(
 EXCEPTION = re.compile(
     r"^(?:\|? {0,8}\+?-?\|? )?(?P<name>(?:[A-Za-z_][\w]{0,60}\.){0,8}[A-Z][A-Za-z_]{0,60}"
     r"(?:Error|Exception|Interrupt|Exit|Exhausted|Warning|Timeout|Iteration|Forbidden|InvalidCxxCompiler)|Exception)(?::|$| \()"
-    r"|^(?:[a-z_]\w{0,60}\.){1,8}(?:[A-Z]\w{1,60}|[a-z]\w{0,60}(?:[Ee]rror|Exception|timeout)): "
+    r"|^(?:[a-z_]\w{0,60}\.){1,8}(?:[A-Z]\w{1,60}|(?:[a-z]\w{0,60})?(?:[Ee]rror|Exception|timeout)): "
 )
 _FAILED = re.compile(FATAL.pattern + r"|Value error, |: error: ")
 _LOUD = re.compile(r"(?i)\berror\b|_ERROR|\bfatal\b|\bfailed\b|\babort")
