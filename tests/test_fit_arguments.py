@@ -142,3 +142,10 @@ def test_mxfp4_experts_are_laid_out_in_the_steps_of_the_kernel() -> None:
     experts = 24 * 32 * 3 * 2880 * 2880 * (0.5 + 1 / 32)
 
     assert older - hopper == pytest.approx(experts * (3072 * 2944 / 2880**2 - 1), rel=0.01)
+
+
+def test_a_checkpoint_of_mlx_is_refused_as_vllm_does_not_read_it() -> None:
+    verdict = on("nvidia-h200", LLAMA | {"quantization_config": {"group_size": 64, "bits": 4}})
+
+    assert (verdict.fits, verdict.reason) == (False, "QuantizationUnknown")
+    assert "quant_method" in verdict.message

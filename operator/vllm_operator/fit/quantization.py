@@ -105,7 +105,7 @@ def resolve(config: Mapping[str, object], arguments: Arguments, accelerator: Acc
     asked = canonical(arguments.quantization or "")
     if asked in ("", "none", "auto"):
         asked = stored
-    refused = _contradiction(stored, asked) or _unknown(asked, arguments)
+    refused = _nameless(stored, config) or _contradiction(stored, asked) or _unknown(asked, arguments)
     refused = refused or _unsupported(asked, accelerator, config, online=not stored)
     if refused is not None:
         return refused
@@ -130,6 +130,14 @@ def _steps(accelerator: Accelerator) -> tuple[int, int]:
     if accelerator.vendor == "nvidia" and capability // 10 != 9:
         return 128, 256
     return 64, 1
+
+
+def _nameless(stored: str, config: Mapping[str, object]) -> Problem | None:
+    """MLX's checkpoints tell bits and groups and name no method; vLLM knows none of that name."""
+    if stored or "bits" not in Fields(config):
+        return None
+    message = "the checkpoint's quantization_config names no quant_method, as MLX's do, and vLLM does not read those"
+    return Problem("QuantizationUnknown", message)
 
 
 def _contradiction(stored: str, asked: str) -> Problem | None:
