@@ -222,3 +222,19 @@ def test_a_yarn_length_that_the_releases_read_differently_is_not_refused_and_sai
         "with yarn, vLLM 0.32 serves the 32768 tokens that the config states, earlier releases 131072",
     )
     assert shape_of("mixtral-8x7b", rope_scaling=yarn, max_position_embeddings=131072).assumed == ()
+
+
+def test_kimi_linear_keeps_latents_in_few_layers_and_states_in_the_rest() -> None:
+    """Counted from 1 in its config; state: 3 × 4096 channels × 3 rows × 2 bytes and 32 × 128 × 128 in 32 bits."""
+    shape = read_shape(models()["kimi-linear-48b-a3b"]["config"])
+
+    assert shape.kinds[:5] == ("recurrent", "recurrent", "recurrent", "full", "recurrent")
+    assert plan_cache(shape, Arguments(), 2, 8192).bytes_per_token == 7 * (512 + 64) * 2
+    assert shape.recurrent is not None
+    assert shape.recurrent.state_bytes(1, 2) == 3 * 4096 * 3 * 2 + 32 * 128 * 128 * 4
+
+
+def test_what_kimi_k3_adds_is_not_guessed_at() -> None:
+    config = models()["kimi-linear-48b-a3b"]["config"] | {"routed_expert_hidden_size": 3584}
+
+    assert read_shape(config).missing == ("a model of routed_expert_hidden_size",)

@@ -59,7 +59,7 @@ def _shared(text: Fields, wide: int, model_type: str) -> int:
         shared
         or each
         or text.whole("shared_intermediate_size")
-        or (text.whole("n_shared_experts", "moe_num_shared_experts") or 0) * wide
+        or (text.whole("n_shared_experts", "moe_num_shared_experts", "num_shared_experts") or 0) * wide
     )
 
 

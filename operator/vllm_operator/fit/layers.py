@@ -27,6 +27,7 @@ NAMES: dict[str, LayerKind] = {
     "moe": "none",
 }
 FULL: LayerKind = "full"
+KIMI_LINEAR = "kimi_linear"
 LETTERS: dict[str, LayerKind] = {"M": "recurrent", "*": "full", "-": "none", "E": "none"}
 
 
@@ -37,7 +38,7 @@ class Recurrent:
     `rank` is that of Mamba 1's time step.
     """
 
-    kind: Literal["mamba1", "mamba2", "conv", "delta"]
+    kind: Literal["mamba1", "mamba2", "conv", "delta", "kimi"]
     inner: int
     heads: int
     head_dim: int
@@ -74,7 +75,7 @@ def read_kinds(text: Fields, rules: Family, layers: int, model_type: str) -> tup
     pattern = text.text("hybrid_override_pattern")
     if pattern:
         return _lettered(text, pattern, layers)
-    if rules.recurrent or model_type.startswith(("qwen3_next", "qwen3_5")):
+    if rules.recurrent or model_type.startswith(("qwen3_next", "qwen3_5")) or model_type == KIMI_LINEAR:
         return _recurrent(text, layers, model_type)
     return _windowed(text, rules, layers)
 
@@ -120,6 +121,11 @@ def _recurrent(text: Fields, layers: int, model_type: str) -> tuple[LayerKind, .
     if model_type.startswith("qwen3_"):
         every = text.whole("full_attention_interval") or 4
         return _full_at({i for i in range(layers) if (i + 1) % every == 0}, layers, "recurrent")
+    if model_type == KIMI_LINEAR:
+        # Counted from 1.
+        return _full_at(
+            {i - 1 for i in text.part("linear_attn_config").wholes("full_attn_layers")}, layers, "recurrent"
+        )
     if "attn_layer_indices" in text or "full_attn_idxs" in text:
         return _full_at({*text.wholes("attn_layer_indices"), *text.wholes("full_attn_idxs")}, layers, "recurrent")
     text.missing.append("layer_types")
@@ -147,6 +153,8 @@ def read_recurrent(text: Fields, rules: Family, model_type: str) -> Recurrent | 
     """The recurrent layers' dimensions, told by whichever family's field names are there."""
     if "linear_num_value_heads" in text:
         return _delta(text)
+    if model_type == KIMI_LINEAR:
+        return _kimi_delta(text.part("linear_attn_config"))
     if rules.recurrent == "conv":
         inner = text.whole("conv_dim") or text.need("hidden_size")
         return Recurrent("conv", inner, 0, 0, 0, 0, text.need("conv_L_cache", default=3))
@@ -166,6 +174,13 @@ def _delta(text: Fields) -> Recurrent:
     return Recurrent(
         "delta", values * value_dim, values, value_dim, keys, key_dim, kernel, text.text("mamba_ssm_dtype")
     )
+
+
+def _kimi_delta(text: Fields) -> Recurrent:
+    """Kimi's delta attention: one width for queries, keys and values, the state always in 32 bits (kda_state_shape)."""
+    heads, wide = text.need("num_heads"), text.need("head_dim")
+    kernel = text.need("short_conv_kernel_size", default=4)
+    return Recurrent("kimi", heads * wide, heads, wide, heads, wide, kernel, "float32")
 
 
 def _mamba1(text: Fields, model_type: str) -> Recurrent:

@@ -121,6 +121,11 @@ def _recurrent(shape: ModelShape) -> Iterator[Matrix]:
         case "delta":
             keys = held.groups * held.state
             yield Matrix((2 * keys + 2 * inner + 2 * held.heads) * hidden, layers, inputs=hidden)
+        case "kimi":
+            yield Matrix((3 * inner + held.heads) * hidden, layers, inputs=hidden)
+            # The two gates go through the width of one head, which is whole on every GPU.
+            yield Matrix(2 * hidden * held.head_dim, layers, split="none", inputs=hidden)
+            yield Matrix(2 * held.head_dim * inner, layers, inputs=held.head_dim)
     yield Matrix(inner * hidden, layers, inputs=inner, across=True)
 
 

@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from vllm_operator.fit.architectures import MULTI_HEAD_LATENT, Family, families
 from vllm_operator.fit.experts import Experts, read_experts
 from vllm_operator.fit.fields import Fields
-from vllm_operator.fit.layers import LayerKind, Recurrent, read_kinds, read_recurrent, read_window
+from vllm_operator.fit.layers import KIMI_LINEAR, LayerKind, Recurrent, read_kinds, read_recurrent, read_window
 from vllm_operator.fit.length import context_lengths, rope_rows, yarn_lengths
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
+UNREAD = (
+    *("block_configs", "compress_ratios", "num_kv_shared_layers", "linear_attn_config"),
+    # Kimi K3's additions to Kimi Linear.
+    *("routed_expert_hidden_size", "attn_res_block_size"),
+)
 LARGEST_LAYERS = 1024
 """More layers than any model has; a larger number is taken for damage (and would cost time)."""
 
@@ -259,8 +264,9 @@ def _quantization(root: Fields, text: Fields) -> Mapping[str, object]:
 
 def _refuse_unread(text: Fields, root: Fields) -> None:
     """Names what would change the memory but is not modelled, so that nobody mistakes the rest for the whole."""
-    for name in ("block_configs", "compress_ratios", "num_kv_shared_layers", "linear_attn_config"):
-        if name in text and text.raw(name) not in (0, [], {}):
+    for name in UNREAD:
+        known = name == "linear_attn_config" and text.text("model_type") == KIMI_LINEAR
+        if name in text and text.raw(name) not in (0, [], {}) and not known:
             root.missing.append(f"a model of {name}")
     if root.flag("is_encoder_decoder") or "decoder_layers" in root:
         root.missing.append("the cross-attention cache of an encoder-decoder")
