@@ -237,8 +237,8 @@ def _vision(root: Fields) -> Vision | None:
     hidden = tower.whole("hidden_size", "embed_dim", "width") or 0
     layers = tower.whole("num_hidden_layers", "depth", "layers") or 0
     if root.text("model_type") in ("qwen2_vl",):
-        # There hidden_size is the width of the language model that the tower feeds.
-        hidden = tower.whole("embed_dim") or 0
+        # There hidden_size is the width of the language model that the tower feeds; the tower's own has a default.
+        hidden, layers = tower.whole("embed_dim") or 1280, layers or 32
     wide = tower.whole("intermediate_size") or hidden * int(tower.number("mlp_ratio") or 4)
     side = (tower.whole("image_size") or 448) // (tower.whole("patch_size") or 14)
     return Vision(hidden=hidden, intermediate=wide, layers=min(layers, LARGEST_LAYERS), patches=side * side)
