@@ -55,8 +55,9 @@ class Cache(Base):
         description=(
             "PersistentVolumeClaim: a volume of the operator's, shared by models with the same weights. ExistingClaim: yours, "
             "with repositories in folders of their names (org/name); it is read and never written. "
-            "Image: the source is an image. None: each pod downloads for itself. Node: the disk of every node that may run the "
-            "model, where the platform has set one apart; with file:// the folder of the node that model names."
+            "Image: the source is an image. None: no volume; with loadFormat runai_streamer the server reads s3:// itself, "
+            "else each pod downloads for itself. Node: the disk of every node that may run the model, where the platform has set "
+            "one apart; with file:// the folder of the node that model names."
         ),
     )
     size: Quantity | None = Field(None, description="Size of the volume. Unset: what the weights need, and a margin.")
