@@ -19,6 +19,9 @@ LARGE = 20 * MIB
 STORED_BYTES = {"F64": 8, "F32": 4, "I64": 8, "I32": 4, "F16": 2, "BF16": 2, "I16": 2}
 """Bytes a parameter of a safetensors dtype; all others (8-bit and packed 4-bit) take 1."""
 
+SAME = 0.05
+"""How far files and count may be apart and still be the same weights: tied heads, buffers, an image encoder."""
+
 DTYPE_BYTES = {"float32": 4, "float": 4, "float16": 2, "half": 2, "bfloat16": 2}
 
 
@@ -102,10 +105,17 @@ def _loaded_bytes(
         return stored
     plain = replace(scheme, weight_bytes=scheme.file_bytes or scheme.weight_bytes) if not scheme.online else Scheme()
     counted = sum(m.total * _weight_bytes(m, plain, dtype_bytes) for m in table)
+    if not summary.by_dtype and (scheme.online or not scheme.quantized):
+        stored = _as_wide_as_counted(stored, counted)
     stored = _without_unloaded(stored, counted, shape, dtype_bytes)
     if scheme.online and scheme.weight_bytes is not None:
         stored *= sum(m.total * _weight_bytes(m, scheme, dtype_bytes) for m in table) / counted
     return stored
+
+
+def _as_wide_as_counted(stored: float, counted: float) -> float:
+    """A total without dtypes is of 16-bit or of 32-bit files, whatever the config says: the count tells which."""
+    return next((guess for guess in (stored / 2, stored * 2) if abs(guess - counted) < SAME * counted), stored)
 
 
 def _cast(name: str, scheme: Scheme, dtype_bytes: int) -> int:
