@@ -231,6 +231,29 @@ def test_a_file_that_is_not_safetensors_is_named(hub: Hub, content: bytes) -> No
     assert "model.safetensors" in error.message
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"model_type": "llama", "hidden', "config.json is not JSON: Unterminated string"),
+        (b"", "config.json is not JSON: Expecting value"),
+        (b'\xef\xbb\xbf{"model_type": "llama"}', "config.json is not JSON: Unexpected UTF-8 BOM"),
+        (b"\xff\xfe{", "config.json is not JSON: 'utf-8' codec"),
+        (b'// ours\n{"model_type": "llama"}', "config.json is not JSON: Expecting value"),
+        (b"[]", "config.json holds no JSON object"),
+        (b"[" * 100_000, "config.json is nested too deeply"),
+    ],
+)
+def test_a_configuration_that_nobody_can_read_is_told_before_the_weights_come(
+    hub: Hub, content: bytes, said: str
+) -> None:
+    (write_model(hub.repos.root / "org/bad") / "config.json").write_bytes(content)
+    error = failure(hub, "org/bad")
+
+    assert (error.reason, error.retry) == (Reason.MODEL_CONFIG_INVALID, False)
+    assert error.message.startswith(said)
+    assert look(hub, "org/bad", exclude=("config.json",))["config"] == {}
+
+
 def test_an_index_that_names_missing_shards_is_an_incomplete_upload(hub: Hub) -> None:
     folder = write_model(hub.repos.root / "org/half", shards=3)
     (folder / "model-00002-of-00003.safetensors").unlink()

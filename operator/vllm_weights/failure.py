@@ -19,6 +19,7 @@ class Reason(StrEnum):
     REVISION_NOT_FOUND = "RevisionNotFound"
     WEIGHTS_MISSING = "WeightsMissing"
     WEIGHTS_CORRUPT = "WeightsCorrupt"
+    MODEL_CONFIG_INVALID = "ModelConfigInvalid"
     HUB_RATE_LIMITED = "HubRateLimited"
     HUB_UNREACHABLE = "HubUnreachable"
     HUB_REFUSED = "HubRefused"

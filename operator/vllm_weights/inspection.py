@@ -83,7 +83,7 @@ def _with_modelopt(told: _Told) -> Config:
 
 def _told(contents: Contents) -> _Told:
     with ThreadPoolExecutor(max_workers=4) as pool:
-        config = pool.submit(_first_json, contents, CONFIG_FILES)
+        config = pool.submit(_config, contents)
         quantization = pool.submit(_first_json, contents, QUANTIZATION_FILES)
         tokenizer = pool.submit(_tokenizer_config, contents)
         weights: Future[Weights] = pool.submit(_weights, contents)
@@ -163,21 +163,36 @@ def _weights(contents: Contents) -> Weights:
     return weights_of(contents.source, contents.commit, shards, contents.listing.parameters, contents.index_bytes)
 
 
+def _config(contents: Contents) -> Config:
+    """The first of CONFIG_FILES. Raises ModelConfigInvalid where vLLM would get it, and could not read it either."""
+    file = next((file for name in CONFIG_FILES if (file := contents.listing.file(name))), None)
+    if file is None:
+        return {}
+    told, fault = _json(contents, file)
+    if fault and file.size <= LONGEST_JSON_BYTES and file in contents.selection.files:
+        remedy = "Upload the file again, or name another revision."
+        raise WeightsError(Reason.MODEL_CONFIG_INVALID, f"{file.path} {fault}.", remedy)
+    return told
+
+
 def _first_json(contents: Contents, names: tuple[str, ...]) -> Config:
     found = next((file for name in names if (file := contents.listing.file(name))), None)
-    return _json(contents, found) if found else {}
+    return _json(contents, found)[0] if found else {}
 
 
-def _json(contents: Contents, file: RemoteFile) -> Config:
-    """What is no JSON object counts as empty: vLLM's own message about it is better than a guess here."""
+def _json(contents: Contents, file: RemoteFile) -> tuple[Config, str]:
+    """The object of a JSON file, empty where it holds none, and why it does not. Raises WeightsCorrupt for a pointer."""
     content = read_whole(contents.source, contents.commit, file, LONGEST_JSON_BYTES)
     if is_pointer(content):
         raise pointer_in_place_of(file)
     try:
-        answer = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return tamed(answer) if isinstance(answer, dict) else {}
+        # A byte order mark is no JSON to those who open the file in vLLM.
+        answer = json.loads(content.decode())
+    except RecursionError:
+        return {}, "is nested too deeply"
+    except ValueError as error:
+        return {}, f"is not JSON: {str(error)[:200]}"
+    return (tamed(answer), "") if isinstance(answer, dict) else ({}, "holds no JSON object")
 
 
 def _check_small_ones(contents: Contents) -> None:
@@ -210,7 +225,7 @@ def _tokenizer_config(contents: Contents) -> Config:
     if contents.tokenizer is not None:
         side = replace(contents, source=contents.tokenizer.source, commit=contents.tokenizer.commit)
     file = next((file for file in _tokenizer_side(contents) if file.path == "tokenizer_config.json"), None)
-    return _json(side, file) if file else {}
+    return _json(side, file)[0] if file else {}
 
 
 def _has_chat_template(contents: Contents, tokenizer: Config) -> bool | None:
