@@ -3,6 +3,7 @@
 import re
 import string
 import time
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from vllm_operator.api.model import Spec
 from vllm_operator.diagnose import MEANINGS, Failure, Reason, diagnose_log, fatal_while_starting, masked
 from vllm_operator.diagnose.page import page
 from vllm_operator.diagnose.rules import CAUSES, all_rules, find, longest_literal
+from vllm_operator.settings.types import SAFE_ENV
 
 LOGS = Path(__file__).parent / "diagnose_logs"
 EXPECTED: dict[str, dict[str, Any]] = yaml.safe_load((LOGS / "expected.yaml").read_text(encoding="utf-8"))
@@ -286,6 +288,13 @@ def test_rules_have_one_name_each_and_agree_with_their_fields() -> None:
         assert wanted <= groups, f"{rule.name}: {wanted - groups} is never found"
         plain = [text for text in rule.message if "{" not in text]
         assert plain or len(rule.any) == 1 or rule.weight in CAUSES, rule.name
+
+
+def test_variables_that_a_remedy_sets_are_allowed_by_default() -> None:
+    named = {name for rule in all_rules() for name in re.findall(r"\b([A-Z][A-Z0-9_]{3,})=", rule.remedy)}
+
+    assert {"MAX_JOBS", "NCCL_DEBUG"} <= named
+    assert [name for name in named if not any(fnmatch(name, pattern) for pattern in SAFE_ENV)] == []
 
 
 def test_remedies_speak_the_words_of_the_spec() -> None:
