@@ -29,7 +29,7 @@ CRASHES = [
         "kv-cache-too-small",
         "KVCacheTooSmall",
         "maxModelLen",
-        {"maxModelLen": 2048, "kvCacheMemory": "256Ki", "env": []},
+        {"maxModelLen": 2048, "kvCacheMemory": "1Mi", "env": []},
     ),
     Case("not-quantized", "QuantizationMismatch", "quantization", {"quantization": "awq"}),
     Case("unknown-value", "InvalidArgument", "extraArgs", {"extraArgs": ["--tool-strict-level=nonsense"]}),
