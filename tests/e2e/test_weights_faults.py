@@ -77,13 +77,14 @@ def test_each_fault_of_a_pull_ends_in_its_own_words_and_stays_until_somebody_ask
         "revoked": GATED,
         "full": MINILM,
     }
-    namespace.kubectl("create", "secret", "generic", "hub", "--from-literal=token=hf_other")
+    token = own("hf_other", namespace, "revoked")
+    namespace.kubectl("create", "secret", "generic", "hub", f"--from-literal=token={token}")
     fault(namespace, "wrong", TINY, "corrupt", **WEIGHTS, where="cdn", afterBytes=500_000)
     fault(namespace, "limited", TINY, "status", status=429, retryAfter=0, **LISTED_ONCE)
     fault(namespace, "down", TINY, "status", status=503, retryAfter=0, **LISTED_ONCE)
     fault(namespace, "cut", TINY, "cut", **LISTED_ONCE)
     fault(namespace, "silent", TINY, "stall", **WEIGHTS, **SILENT)
-    fault(namespace, "revoked", GATED, "revoke", token="hf_other", **LISTED_ONCE)
+    fault(namespace, "revoked", GATED, "revoke", token=token, **LISTED_ONCE)
     fault(namespace, "full", MINILM, "slow", **WEIGHTS, bytesPerSecond=SLOW // 4)
     for name in ("wrong", "limited", "cut"):
         pull_only(namespace, name, repos[name], download=ONCE)

@@ -5,8 +5,9 @@
 - `.gated`: only the tokens in it (one a line; none: any known token) may read files;
 - `.private`: without a known token the repository does not exist;
 - `.sha256.json`: digests of files by name, for those that are too large to be read for them.
-A name with `__` and more behind it is another name of the same folder: tests side by side break it each for itself.
 `<root>/.tokens.json` holds the known tokens and whose they are: `{"hf_good": "alice"}`.
+A name or token with `__` and more behind it is another name of the same folder or token: tests side by side break it each
+for itself.
 """
 
 from __future__ import annotations
@@ -76,12 +77,16 @@ class Repos:
         return path if path.is_dir() else None
 
     def _base(self, repo: str) -> Path:
-        return self.root / repo.partition("__")[0]
+        return self.root / _plain(repo)
 
     def tokens(self) -> dict[str, str]:
         """Known tokens and their owners."""
         path = self.root / ".tokens.json"
         return dict(json.loads(path.read_text())) if path.exists() else DEFAULT_TOKENS
+
+    def owner(self, token: str) -> str | None:
+        """Whose token it is; None for an unknown one."""
+        return self.tokens().get(_plain(token))
 
     def is_private(self, repo: str) -> bool:
         return (self._base(repo) / ".private").exists()
@@ -93,6 +98,10 @@ class Repos:
             return None
         named = {line.strip() for line in path.read_text().splitlines() if line.strip()}
         return named or set(self.tokens())
+
+    def passes_gate(self, repo: str, token: str | None) -> bool:
+        gate = self.gate(repo)
+        return gate is None or (token is not None and _plain(token) in gate)
 
     def references(self, repo: str) -> dict[str, str]:
         """Every branch and tag with its commit."""
@@ -133,6 +142,11 @@ class Repos:
                 known = (stat.st_size, stat.st_mtime_ns, *_digests(path, stat.st_size, lfs, _told(base, name)))
                 self._digests[str(path)] = known
         return HubFile(name, path, stat.st_size, known[2], known[3])
+
+
+def _plain(name: str) -> str:
+    """A repository or token without what tells it from other names of the same."""
+    return name.partition("__")[0]
 
 
 def _is_marker(path: Path) -> bool:

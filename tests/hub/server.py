@@ -153,10 +153,10 @@ class _Handler(BaseHTTPRequestHandler):
         token = self._token()
         if token is None:
             return None
-        known = self.hub.repos.tokens()
-        if token not in known or self.hub.faults.is_revoked(token):
+        owner = self.hub.repos.owner(token)
+        if owner is None or self.hub.faults.is_revoked(token):
             raise answers.bad_token()
-        return known[token]
+        return owner
 
     def _deny(self, error: HubError) -> str:
         raise error
@@ -171,9 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
         return commit
 
     def _check_gate(self, repo: str) -> None:
-        gate = self.hub.repos.gate(repo)
-        if gate is not None and self._token() not in gate:
-            raise answers.gated(repo, with_token=self._token() is not None)
+        token = self._token()
+        if not self.hub.repos.passes_gate(repo, token):
+            raise answers.gated(repo, with_token=token is not None)
 
     # Answers
 
