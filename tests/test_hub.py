@@ -179,8 +179,8 @@ def test_a_fault_hits_as_often_as_it_says(hub: Hub) -> None:
     assert get(hub, "/api/models/acme/open")[0] == 200
 
 
-def test_a_fault_of_one_name_of_a_repository_begins_late_and_ends_alone(hub: Hub) -> None:
-    """End-to-end tests share one hub: each breaks a name of its own, and mends no other."""
+def test_a_fault_of_one_name_of_a_repository_begins_late_and_ends_alone(hub: Hub, tmp_path: Path) -> None:
+    """End-to-end tests share one hub: each breaks a name of its own, of a repository or a token, and mends no other."""
     hub.break_next("status", repo="acme/open__one", times=-1, skip=1)
     hub.break_next("revoke", repo="acme/gated__two", where="api", token="hf_granted")
 
@@ -189,6 +189,7 @@ def test_a_fault_of_one_name_of_a_repository_begins_late_and_ends_alone(hub: Hub
         api(hub).model_info("acme/open__one")
     with pytest.raises(HfHubHTTPError, match="Invalid credentials"):
         api(hub, "hf_granted").model_info("acme/gated__two")
+    assert snapshot(hub, "acme/gated", tmp_path / "to", token="hf_granted__three").is_dir()
     hub.faults.clear("acme/gated__two")
     assert api(hub, "hf_granted").model_info("acme/gated__two").sha
     with pytest.raises(HfHubHTTPError):
