@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 from kubernetes.aio import client
 
@@ -55,6 +60,75 @@ async def test_an_operator_is_elected_serves_and_lets_go(monkeypatch: pytest.Mon
         async with asyncio.timeout(20):
             await asyncio.gather(task, return_exceptions=True)
         assert fake.get("Lease", "vllm-operator")["spec"]["holderIdentity"] == ""  # type: ignore[index]
+
+
+def held_by_another(fake: Kubernetes) -> None:
+    spec: dict[str, Any] = {"holderIdentity": "another", "leaseDurationSeconds": 3600}
+    lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "vllm-operator"}}
+    fake.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}})
+    fake.put(lease | {"spec": spec})
+
+
+async def healthz(port: int) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as session:
+        for _ in range(1000):
+            try:
+                async with session.get(f"http://127.0.0.1:{port}/healthz") as response:
+                    return response.status, await response.text()
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.01)
+    raise AssertionError("nobody listens")
+
+
+async def test_who_waits_for_the_lease_is_alive_and_goes_on_being_so_when_it_leads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    """Else the kubelet restarts it again and again, with growing pauses, and nobody is there when the leader goes."""
+    monkeypatch.setenv("POD_NAMESPACE", "team")
+    async with running() as fake:
+        log_in(monkeypatch, tmp_path, fake)
+        Controllers(fake).start()
+        held_by_another(fake)
+        configuration = client.Configuration()
+        configuration.host = fake.url
+        port = unused_tcp_port_factory()
+        options = Options(probe_via="proxy", liveness=f"127.0.0.1:{port}", leader_elect=True)
+        task = asyncio.create_task(operate(options, load(None), configuration))
+        try:
+            assert await healthz(port) == (200, "waits for the Lease")
+
+            fake.edit("Lease", "vllm-operator", {"spec": {"holderIdentity": ""}})
+            fake.put(a_vllmmodel("m"))
+            await until_ready(fake, "m")
+            status, said = await healthz(port)
+            assert status == 200
+            assert "waits" not in said
+        finally:
+            task.cancel()
+            async with asyncio.timeout(20):
+                await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_who_waits_for_the_lease_ends_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The first process of a container does not hear a SIGTERM that it has no handler for: it would be killed after its grace."""
+    monkeypatch.setenv("POD_NAMESPACE", "team")
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # as of a container's first process
+    try:
+        async with running() as fake:
+            held_by_another(fake)
+            configuration = client.Configuration()
+            configuration.host = fake.url
+            task = asyncio.create_task(operate(Options(leader_elect=True), load(None), configuration))
+            async with asyncio.timeout(10):
+                for _ in range(1000):
+                    if fake.audit:
+                        break
+                    await asyncio.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGTERM)
+                await task
+            assert fake.get("Lease", "vllm-operator")["spec"]["holderIdentity"] == "another"  # type: ignore[index]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def test_the_full_list_brings_back_what_is_and_what_was(monkeypatch: pytest.MonkeyPatch) -> None:

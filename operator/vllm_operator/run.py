@@ -31,6 +31,7 @@ from vllm_operator.queue import Queue
 from vllm_operator.reconcile import Reconciler
 from vllm_operator.resync import Resync
 from vllm_operator.settings import Settings
+from vllm_operator.standby import waited_for
 from vllm_operator.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -99,7 +100,9 @@ async def operate(options: Options, settings: Settings, configuration: Any = Non
         metrics = Metrics()
         if options.metrics is not None:
             await stack.enter_async_context(served(metrics, *host_and_port("--metrics", options.metrics)))
-        lease = await stack.enter_async_context(_leading(configuration)) if options.leader_elect else None
+        lease = await stack.enter_async_context(_leading(configuration, options)) if options.leader_elect else None
+        if options.leader_elect and lease is None:
+            return
         guard = lease.guard if lease is not None else _no_guard
         connection = Connection(configuration, count=metrics.requested, before_write=guard)
         await stack.enter_async_context(connection)
@@ -135,15 +138,19 @@ async def assembled(
 
 
 @asynccontextmanager
-async def _leading(configuration: Any) -> AsyncIterator[Lease]:
-    """Waits until this process leads; lets go at the end. Its requests have a connection of their own."""
+async def _leading(configuration: Any, options: Options) -> AsyncIterator[Lease | None]:
+    """Waits until this process leads; lets go at the end. None where it is told to end before that.
+
+    The Lease's requests have a connection of their own.
+    """
     async with Connection(configuration) as connection:
         identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid4()}"
         lease = Lease(connection, own_namespace(), identity)
         log.info("%s waits for the Lease", identity)
-        await lease.acquire()
+        liveness = host_and_port("--liveness", options.liveness) if options.liveness is not None else None
+        leads = await waited_for(lease.acquire(), liveness)
         try:
-            yield lease
+            yield lease if leads else None
         finally:
             await lease.release()
 
