@@ -138,7 +138,7 @@ def _with_nodes(affinity: dict[str, Any], terms: Sequence[list[dict[str, Any]]])
         # Terms are alternatives: each of the user's has to hold together with one of ours.
         nodes["requiredDuringSchedulingIgnoredDuringExecution"] = {
             "nodeSelectorTerms": [
-                {**term, "matchExpressions": [*term.get("matchExpressions", []), *ours]}
+                {**term, "matchExpressions": [*(term.get("matchExpressions") or ()), *ours]}
                 for term, ours in product(theirs, wanted)
             ]
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vllm_operator.api import VLLMModel
 from vllm_operator.plan.accelerator import Named, image_of, image_problems, profiles_of
 from vllm_operator.plan.adapters import adapter_claim, plan_adapters
+from vllm_operator.plan.affinity import affinity_problems
 from vllm_operator.plan.chat import template_problems
 from vllm_operator.plan.flags import extra_args_problems, field_problems
 from vllm_operator.plan.jobs import inspect_job
@@ -32,6 +33,7 @@ def plan_model(model: VLLMModel, settings: Settings) -> Plan:
         *image_problems(model.spec, profiles, settings),
         *resource_problems(model.spec, profiles, settings),
         *rollout_problems(model.spec),
+        *affinity_problems(model.spec),
     ]
     pulled = [part for part in parts if part.source.is_pulled]
     inspect = inspect_job(model, settings, pulled) if pulled else None
