@@ -146,6 +146,13 @@ def test_what_is_no_quantity_is_told_so(text: str) -> None:
         quantity_bytes(text)
 
 
+@pytest.mark.parametrize("text", ["9e99", "9223372036854775808", "8Ei", "9999999999999999999e99"])
+def test_a_quantity_beyond_what_kubernetes_counts_is_refused(text: str) -> None:
+    """A status that names such a number would never be taken."""
+    with pytest.raises(ValidationError, match=r"limits.memory[\s\S]*9223372036854775807"):
+        a_spec(resources={"limits": {"memory": text}})
+
+
 @pytest.mark.parametrize(
     ("text", "source"),
     [

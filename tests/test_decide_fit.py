@@ -155,6 +155,11 @@ def on_a_cpu(limit: str | None = None, request: str | None = None, cache: str | 
     return answer_to(question, CONFIG, WeightsSummary(988_097_824, {"BF16": 494_032_768}))
 
 
+@pytest.mark.parametrize("space", ["", "²", "x", "-1", "9" * 400])
+def test_a_cache_of_no_size_is_as_good_as_none(space: str):
+    assert on_a_cpu(limit="20Gi", cache=space or " ") == on_a_cpu(limit="20Gi")
+
+
 def test_as_long_as_fits_is_a_length_that_fits():
     def verdict(length: int | str) -> Verdict:
         asked = a_spec(accelerator="nvidia-t4", max_model_len=length, kv_cache_memory="100Mi")

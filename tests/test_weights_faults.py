@@ -290,6 +290,9 @@ def test_pauses_double_up_to_a_minute() -> None:
         ({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0.0),
         ({"ratelimit": '"resolvers";r=0;t=55'}, 55.0),
         ({"retry-after": "soon"}, None),
+        ({"retry-after": "²"}, None),
+        ({"retry-after": "Mon, 01 Jan 99999 00:00:00 GMT"}, None),
+        ({"ratelimit": "t=²"}, None),
     ],
 )
 def test_what_the_other_side_asks_for_is_waited(headers: dict[str, str], seconds: float | None) -> None:

@@ -54,7 +54,7 @@ class _Body:
         self._skip = skip
         self._rest = memoryview(b"")
         length = response.headers.get("content-length", "")
-        self._is_exact = not is_packed and length.isdigit() and int(length) == skip + wanted
+        self._is_exact = not is_packed and length.isdecimal() and int(length) == skip + wanted
         # A short body ends before its connection would have to be given up for it.
         self._socket = _socket_of(response) if self._is_exact and not skip and wanted > PIECE_BYTES else None
         self._library_is_empty = False

@@ -6,7 +6,7 @@ import email.utils
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
 import httpx2
@@ -96,10 +96,11 @@ def status_failure(status: int, host: str, about: str, seconds: float | None) ->
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait that the other side asks for, by Retry-After or the hub's RateLimit header."""
     text = headers.get("retry-after", "").strip()
-    if text.replace(".", "", 1).isdigit():
+    if text.replace(".", "", 1).isdecimal():
         return min(float(text), LONGEST_RETRY_AFTER_SECONDS)
     if date := email.utils.parsedate_tz(text):
-        return min(max(0.0, email.utils.mktime_tz(date) - time.time()), LONGEST_RETRY_AFTER_SECONDS)
+        with suppress(ValueError, OverflowError):  # a year that no clock shows
+            return min(max(0.0, email.utils.mktime_tz(date) - time.time()), LONGEST_RETRY_AFTER_SECONDS)
     if match := _RATELIMIT_RESET.search(headers.get("ratelimit", "")):
         return min(float(match[1]), LONGEST_RETRY_AFTER_SECONDS)
     return None
@@ -108,7 +109,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def body_of_range(response: httpx2.Response, file: RemoteFile, start: int, end: int) -> Iterator[memoryview]:
     """The asked bytes of an answer; also where the server ignores ranges and sends the whole file."""
     total = response.headers.get("content-range", "").rpartition("/")[2]
-    if total.isdigit() and int(total) != file.size:
+    if total.isdecimal() and int(total) != file.size:
         raise source_changed(file, f"it is {total} bytes long, not {file.size}")
     kind, encoding = response.headers.get("content-type", ""), response.headers.get("content-encoding", "identity")
     is_packed = encoding not in ("", "identity")

@@ -7,6 +7,7 @@ from decimal import Decimal
 from math import ceil
 
 QUANTITY_PATTERN = r"^[0-9]+(\.[0-9]{1,9})?(m|k|Ki|M|Mi|G|Gi|T|Ti|P|Pi|E|Ei|e[0-9]{1,2})?$"
+LARGEST = 2**63 - 1  # Kubernetes counts no further
 _PARTS = re.compile(r"([0-9]{1,19}(?:\.[0-9]{1,9})?)(m|k|Ki|Mi|Gi|Ti|Pi|Ei|M|G|T|P|E|e[0-9]{1,2})?")
 _SUFFIXES = {"": Decimal(1), "m": Decimal("0.001"), "k": Decimal(1000)}
 _SUFFIXES |= {suffix: Decimal(1000) ** power for power, suffix in enumerate("MGTPE", start=2)}
@@ -32,6 +33,7 @@ def quantity_bytes(text: str) -> int:
 
 
 def check_quantity(text: str) -> str:
-    """The same text, when it is a quantity; ValueError otherwise."""
-    quantity_value(text)
+    """The same text, when it is a quantity that Kubernetes can count; ValueError otherwise."""
+    if quantity_value(text) > LARGEST:
+        raise ValueError(f"{text!r} is more than {LARGEST}, the largest quantity of Kubernetes")
     return text

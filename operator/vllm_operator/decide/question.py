@@ -19,6 +19,7 @@ GIB: Final = 1 << 30
 _CPU_CACHE: Final = "VLLM_CPU_KVCACHE_SPACE"  # whole GiB; stronger than --kv-cache-memory-bytes
 _AS_LONG_AS_FITS: Final = -1
 _DEPRECATED: Final = "--allow-deprecated-quantization"
+_SPACE: Final = re.compile(r"[0-9]{1,7}")
 _GIBIBYTES: Final = re.compile(r"kvCacheMemory ([0-9]+)Gi")
 _PROCESSES: Final = 2  # GiB: the server's three processes took 1.5 GiB beside weights and cache
 # The first release known to take an estimate of its CUDA graphs off the budget with every model runner; 0.26 does not.
@@ -223,7 +224,7 @@ def speculates_by(settings: Mapping[str, object]) -> str:
 
 
 def _cache_on_cpu(spec: Spec, profile: Profile) -> int | None:
-    """The KV cache that the environment sets aside, in bytes."""
+    """The KV cache that the environment sets aside, in bytes; None where it says none, or no size."""
     values = dict(profile.env) | {variable.name: variable.value for variable in spec.env}
     text = values.get(_CPU_CACHE, "")
-    return int(text) * GIB or None if text.isdigit() else None
+    return int(text) * GIB or None if _SPACE.fullmatch(text) else None
