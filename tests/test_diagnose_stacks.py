@@ -1,8 +1,9 @@
 """The frames of tracebacks: which belong to which exception, whatever hand the log went through."""
 
+from vllm_operator.diagnose import Reason, diagnose_log
 from vllm_operator.diagnose.lines import read_lines
 from vllm_operator.diagnose.log import EXCEPTION, gather
-from vllm_operator.diagnose.stacks import MAX_FRAMES, stack_of, stacks
+from vllm_operator.diagnose.stacks import MAX_FRAMES, end_of_chain, stack_of, stacks
 
 TRACEBACK = """Traceback (most recent call last):
   File "/usr/lib/vllm/engine/core.py", line 1, in run
@@ -63,3 +64,21 @@ def test_without_frames_there_is_no_place() -> None:
     assert _stacks("ValueError: x") == {}
     assert stack_of("ValueError: x", {}) == ""
     assert gather("").stack == ""
+
+
+def test_a_chain_ends_where_another_process_or_an_exception_of_its_own_begins() -> None:
+    chain = "Traceback (most recent call last):\nKeyError: 'x'\nThe above exception was the direct cause of the following exception:\n"
+    text = f"{chain}RuntimeError: of it\nRuntimeError: another\n"
+    other = f"{chain}RuntimeError: of it\n(Worker_TP1 pid=9) RuntimeError: another\n"
+
+    ends = [end_of_chain("KeyError: 'x'", read_lines(log), EXCEPTION, text) for log in (text, other, chain)]
+
+    assert ends == [text.index("RuntimeError: another"), text.index("RuntimeError: another"), None]
+
+
+def test_what_follows_an_exception_of_unknown_words_is_not_its_cause() -> None:
+    lost = "torch.distributed.DistBackendError: NCCL error in: x, remote process exited or there was a network error"
+    log = f"(Worker_TP0 pid=8) ValueError: of unknown words\n(Worker_TP1 pid=9) {lost}\n"
+
+    assert diagnose_log(log, 1).reason is Reason.ServerCrashed
+    assert diagnose_log(f"(Worker_TP1 pid=9) {lost}\n", 1).reason is Reason.NCCLFailed

@@ -59,7 +59,7 @@ def fatal_while_starting(text: object) -> Failure | None:
     seen = gather(text)
     if seen.ready or not seen.fatal:
         return None
-    found = find(seen.text, context=seen.everything, stack=seen.stack, weights=CAUSES)
+    found = _cause(seen)
     if found is not None:
         return found
     # The line that says so comes before the traceback that says why: a log read in between is read again.
@@ -79,8 +79,20 @@ def _judge(seen: Evidence, exit_code: int | None) -> Failure:
 
 def _by_its_words(seen: Evidence, exit_code: int | None) -> Failure | None:
     """By words that name a cause; of a server that served, none that would have kept it from starting."""
-    found = find(seen.text, context=seen.everything, stack=seen.stack, exit_code=exit_code, weights=CAUSES)
+    found = _cause(seen, exit_code)
     return None if found is not None and seen.ready and found.reason in _OF_STARTS else found
+
+
+def _cause(seen: Evidence, exit_code: int | None = None) -> Failure | None:
+    """The cause that the words name; what followed an exception that no rule knows is no cause, but comes of that one."""
+    return find(
+        seen.text,
+        context=seen.everything,
+        stack=seen.stack,
+        exit_code=exit_code,
+        weights=CAUSES,
+        cause_ends=seen.root_ends,
+    )
 
 
 def _by_its_place(seen: Evidence) -> Failure | None:

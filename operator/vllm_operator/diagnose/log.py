@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vllm_operator.diagnose.lines import Line, read_lines
-from vllm_operator.diagnose.stacks import stack_of, stacks
+from vllm_operator.diagnose.stacks import end_of_chain, stack_of, stacks
 
 MAX_EVIDENCE_CHARS: Final = 64 * 1024
 _TAIL_CHARS: Final = 1000
@@ -103,6 +103,8 @@ class Evidence:
     root: str
     stack: str
     """The frames under which the root was raised; "" when the log does not show them."""
+    root_ends: int | None
+    """Where in the text of a start another exception, or another process, has the word after the root; else None."""
     complaint: str
     """The first line that sounds like an error, for logs without an exception."""
     tail: str
@@ -163,6 +165,7 @@ def _evidence(lines: Sequence[Line]) -> Evidence:
         fatal=FATAL.search(text) is not None or (ready_at == len(lines) and _ENGINE_LOST.search(text) is not None),
         root=root,
         stack=stack,
+        root_ends=end_of_chain(root, lines, EXCEPTION, text) if ready_at == len(lines) else None,
         complaint=_complaint(kept),
         tail=_tail(lines),
     )

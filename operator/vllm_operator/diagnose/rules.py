@@ -163,15 +163,18 @@ def find(
     stack: str = "",
     exit_code: int | None = None,
     weights: frozenset[Weight] | None = None,
+    cause_ends: int | None = None,
 ) -> Failure | None:
     """The failure that the text names, or None when no rule knows it.
 
     `context` is searched for a rule's extra numbers, `stack` holds the frames the text was raised under; `weights` narrows the
-    rules to some.
+    rules to some. A consequence behind `cause_ends`, where the words of the first exception end, is that exception's: it is left out.
     """
     best: tuple[int, int, Matcher, re.Match[str]] | None = None
     for matcher in _matchers(where):
         if not _applies(matcher.rule, exit_code, weights) or (match := matcher.match(text, stack)) is None:
+            continue
+        if matcher.rule.weight == "consequence" and cause_ends is not None and match.start() >= cause_ends:
             continue
         key = (_WEIGHTS[matcher.rule.weight], match.start())
         if best is None or key < best[:2]:

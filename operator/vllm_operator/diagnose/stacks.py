@@ -18,6 +18,7 @@ MAX_EXCEPTION_CHARS: Final = 400
 _FRAME = re.compile(r"^[\s|]{0,12}File \"(?P<path>[^\"]{1,300})\", line \d{1,6},? in (?P<function>\S{1,120})")
 _START = re.compile(r"^[\s|+-]{0,8}Traceback \(most recent call last\)")
 _ABORT = re.compile(r"^Fatal Python error: ")
+_CHAIN = re.compile(r"^[\s|]{0,12}(?:The above exception was the direct cause|During handling of the above exception)")
 
 
 def stacks(lines: Sequence[Line], exception: re.Pattern[str]) -> dict[str, str]:
@@ -51,3 +52,22 @@ def stack_of(root: str, found: dict[str, str]) -> str:
         return next((frames for text, frames in found.items() if _ABORT.match(text)), "")
     first = root.split("\n", 1)[0].strip()[:MAX_EXCEPTION_CHARS]
     return found.get(first, "") or next((frames for text, frames in found.items() if text.strip() == first), "")
+
+
+def end_of_chain(root: str, lines: Sequence[Line], exception: re.Pattern[str], text: str) -> int | None:
+    """Where in `text` stands what was not raised out of the root: another process's words, or an exception of its own.
+
+    None where nothing such follows. What stands there is no cause of the root, though it may come of it.
+    """
+    first = root.split("\n", 1)[0]
+    begins = next((i for i, line in enumerate(lines) if root and line.text.strip() == first), len(lines))
+    at, chained = text.find(first) + len(first), False
+    for line in lines[begins + 1 :]:
+        chained = chained or _CHAIN.match(line.text) is not None
+        raised = exception.match(line.text) is not None
+        if line.text.strip() and (line.process != lines[begins].process or (raised and not chained)):
+            ends = text.find(line.text, at)
+            if ends >= 0:
+                return ends
+        chained = chained and not raised
+    return None
