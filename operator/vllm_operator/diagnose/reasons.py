@@ -128,7 +128,7 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, str, bool], ...]]] = {
         ("QuantizationMismatch", "`quantization` and the checkpoint do not agree.",
          "Leave `quantization` unset: vLLM reads it from the checkpoint; or choose a checkpoint quantized that way.", False),
         ("TensorParallelInvalid", "The model cannot be split over that many GPUs.",
-         "Set `tensorParallelSize` to a divisor of the model's attention heads (1, 2, 4, 8).", False),
+         "Set `tensorParallelSize` to a number that divides the model's attention heads.", False),
         ("InvalidArgument", "vLLM refused an argument, or arguments that do not go together.",
          "Correct the field, or the entry of `extraArgs`, that the message names.", False),
         ("InvalidEnvironment", "vLLM refused an environment variable.",
