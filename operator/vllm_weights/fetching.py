@@ -105,7 +105,8 @@ class Fetching:
                 segment = file.claim()
                 if segment is not None:
                     self._fetch(file, segment)
-                    self._check_if_whole(file)
+                    if file.give_back():
+                        self._check(file)
         except BaseException as error:  # Whatever it is, the pull ends by it, in the main thread.
             self._fail(error)
         with self._lock:
@@ -164,15 +165,7 @@ class Fetching:
     def _missing(self) -> int:
         return sum(file.missing_on_disk() for file in self._files)
 
-    def _check_if_whole(self, file: Incoming) -> None:
-        with self._lock:  # Of several workers that end together, one checks.
-            whole = file.is_complete and not file.has_been_checked
-            file.has_been_checked = file.has_been_checked or whole
-        if whole:
-            self._check(file)
-
     def _check(self, file: Incoming) -> None:
-        file.has_been_checked = True
         with self._progress.no_bytes_expected(), disk_errors_named(self._folder, self._missing):
             if file.is_right():
                 file.keep()
@@ -183,9 +176,7 @@ class Fetching:
             if file.mismatches >= MOST_FETCHES_OF_A_FILE:
                 raise _wrong(file)
             self._progress.resumed(-file.size)
-            with self._lock:
-                file.has_been_checked = False
-                file.start_over()
+            file.start_over()
 
 
 def _ended_early(item: Item) -> WeightsError:

@@ -73,12 +73,12 @@ class Incoming:
         self.segment_bytes = segment_bytes
         self.owners = 0
         self.mismatches = 0
-        self.has_been_checked = False
         self._state = state_folder / state_name(item)
         self._lock = threading.Lock()
         self._count = max(1, -(-self.size // segment_bytes))
         self._done = [0] * self._count
         self._unclaimed: list[int] = []
+        self._claims = 0
         self._open = False
 
     def open(self) -> int:
@@ -106,9 +106,22 @@ class Incoming:
             self._open = False
 
     def claim(self) -> int | None:
-        """The next segment that nobody fetches; None where all are taken."""
+        """The next segment that nobody fetches, for the caller alone until `give_back`; None where all are taken."""
         with self._lock:
-            return self._unclaimed.pop() if self._unclaimed else None
+            if not self._unclaimed:
+                return None
+            self._claims += 1
+            return self._unclaimed.pop()
+
+    def give_back(self) -> bool:
+        """Ends a claim. True to one caller, the last to leave a file of which every byte is there.
+
+        Only it may check the file, close it or forget its bytes: who has not given back may have counted its last byte,
+        and is still to write the counter and to go on with the checksum.
+        """
+        with self._lock:
+            self._claims -= 1
+            return self._claims == 0 and not self._unclaimed and self.is_complete
 
     def has_unclaimed(self) -> bool:
         return bool(self._unclaimed)
@@ -156,7 +169,7 @@ class Incoming:
         self.close()
 
     def start_over(self) -> None:
-        """Forgets all bytes."""
+        """Forgets all bytes; nobody may be at them."""
         with self._lock:
             self._done = [0] * self._count
             os.pwrite(self._counters, bytes(8 * self._count), 0)
