@@ -62,11 +62,18 @@ def shapes() -> Mapping[str, Mapping[str, Any]]:
     return {model["name"]: model for model in data}
 
 
+@cache
+def built() -> Mapping[str, Mapping[str, Any]]:
+    """Models as vLLM builds them, by name: `config`, `parameters`, and what it makes of `memory` bytes of KV cache."""
+    data = yaml.safe_load((HERE / "fit_ground_truth_vllm.yaml").read_text("utf-8"))
+    return {model["name"]: model for model in data}
+
+
 def configs() -> tuple[Mapping[str, Any], ...]:
-    """Every config of both files."""
+    """Every config of the measured, the published and the built models."""
     return (
         *{row.config["model_type"]: row.config for row in rows()}.values(),
-        *(m["config"] for m in models().values()),
+        *(m["config"] for m in (*models().values(), *built().values())),
     )
 
 

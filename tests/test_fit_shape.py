@@ -50,15 +50,15 @@ def test_fp8_halves_the_cache() -> None:
 def test_tensor_parallelism_splits_kv_heads_and_repeats_them_beyond_their_number() -> None:
     mixtral = shape_of("mixtral-8x7b")
 
-    assert attention_bytes(mixtral, Arguments(tensor_parallel_size=4), 2) == 2 * 2 * 128 * 2
-    assert attention_bytes(mixtral, Arguments(tensor_parallel_size=16), 2) == 2 * 1 * 128 * 2
+    assert attention_bytes(mixtral, mixtral.attention[0], Arguments(tensor_parallel_size=4), 2) == 2 * 2 * 128 * 2
+    assert attention_bytes(mixtral, mixtral.attention[0], Arguments(tensor_parallel_size=16), 2) == 2 * 1 * 128 * 2
 
 
 def test_the_latent_is_whole_on_every_gpu() -> None:
     deepseek = shape_of("deepseek-v3")
 
-    assert attention_bytes(deepseek, Arguments(tensor_parallel_size=8), 2) == 576 * 2
-    assert attention_bytes(deepseek, Arguments(kv_cache_dtype="fp8_ds_mla"), 2) == 656
+    assert attention_bytes(deepseek, deepseek.attention[0], Arguments(tensor_parallel_size=8), 2) == 576 * 2
+    assert attention_bytes(deepseek, deepseek.attention[0], Arguments(kv_cache_dtype="fp8_ds_mla"), 2) == 656
 
 
 def test_pipeline_stages_share_the_layers() -> None:
@@ -210,7 +210,7 @@ def test_a_window_that_is_switched_off_leaves_every_layer_full(off: int | None) 
 def test_the_sparse_indexers_keys_are_counted_beside_the_latent() -> None:
     deepseek = shape_of("deepseek-v3", model_type="deepseek_v32", index_head_dim=128, index_n_heads=64)
 
-    assert attention_bytes(deepseek, Arguments(), 2) == 576 * 2 + 132
+    assert attention_bytes(deepseek, deepseek.attention[0], Arguments(), 2) == 576 * 2 + 132
 
 
 def test_a_yarn_length_that_the_releases_read_differently_is_not_refused_and_said() -> None:

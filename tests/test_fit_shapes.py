@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fit_ground_truth import models, shapes
+from tests.fit_ground_truth import built, models, shapes
 from vllm_operator.fit import Arguments
 from vllm_operator.fit.architectures import families
 from vllm_operator.fit.cache import plan_cache
@@ -25,7 +25,7 @@ def padding(shape: ModelShape) -> int:
 
 
 def test_every_architecture_is_held_against_something() -> None:
-    held = [model["config"] for model in (*shapes().values(), *models().values())]
+    held = [model["config"] for model in (*shapes().values(), *models().values(), *built().values())]
     seen = {name for config in held for name in (config["model_type"], read_shape(config).model_type)}
 
     assert set(families()) - seen == REMOTE_CODE

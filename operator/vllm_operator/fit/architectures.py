@@ -24,15 +24,19 @@ NEW_RUNNER_SPECULATION = frozenset({"eagle", "eagle3", "mtp", "dflash", "dspark"
 
 
 class Window(BaseModel):
-    """Which layers slide when the config has a window but no layer_types."""
+    """Which layers slide when the config has a window but no layer_types. `ends_full`: the last one never does."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     every: int = 1
     switch: str | None = None
+    ends_full: bool = False
 
 
 class Family(BaseModel):
-    """One model type."""
+    """One model type. `own_heads`: the fields that tell a kind of layer's heads (query, kv, dim, value) where they differ.
+
+    `own_values`: values may be of another width than keys. `reads`: fields that the fit refuses of other families.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     mlp: Literal["gated", "plain", "none"]
@@ -46,6 +50,9 @@ class Family(BaseModel):
     encoder: bool = False
     gated_attention: bool = False
     recurrent: Literal["mamba1", "mamba2", "conv"] | None = None
+    own_heads: Mapping[str, Mapping[str, str]] = {}
+    own_values: bool = False
+    reads: frozenset[str] = frozenset()
 
     def within(self, nested: bool) -> "Family":
         """The family, with the defaults of a text_config, which is published without what equals them."""

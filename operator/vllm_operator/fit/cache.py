@@ -5,23 +5,18 @@ available. All layers draw blocks of one size from one pool. Layers of one kind 
 a block holds one group's layers for 16 tokens (more where a recurrent state needs a larger page).
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 from vllm_operator.fit.fields import Fields
+from vllm_operator.fit.heads import Heads
 from vllm_operator.fit.overhead import uses_old_runner
+from vllm_operator.fit.pages import Group, Kind, Stack, block_tokens, deal
 from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.values import Arguments
 
 BLOCK = 16
 CACHE_BYTES = {"fp8": 1.0, "int8": 1.0, "int4": 0.5, "nvfp4": 0.5625, "float16": 2.0, "bfloat16": 2.0, "half": 2.0}
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Layers that share a block table, as many of this kind as `count` says."""
-
-    kind: str
-    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +39,9 @@ class CachePlan:
                 total += group.count * self.states_per_request
             elif group.kind == "sliding":
                 kept = min(self.window - 1 + self.in_flight, length)
-                total += group.count * (-(-kept // self.block_tokens) + 1)
+                total += group.count * (-(-kept // group.tokens) + 1)
             else:
-                total += group.count * -(-length // self.block_tokens)
+                total += group.count * -(-length // group.tokens)
         return total
 
     def longest(self, available: int, limit: int) -> int:
@@ -74,28 +69,31 @@ class CachePlan:
 
 def plan_cache(shape: ModelShape, arguments: Arguments, dtype_bytes: int, batched_tokens: int) -> CachePlan:
     """The plan for one GPU; groups as vLLM forms them over the whole model, then cut to the fullest pipeline stage."""
-    layer_bytes = attention_bytes(shape, arguments, dtype_bytes)
+    stacks = stacks_of(shape, arguments, dtype_bytes)
     tokens = arguments.block_size or BLOCK
-    state = shape.recurrent.state_bytes(arguments.tensor_parallel_size, dtype_bytes) if shape.recurrent else 0
-    counts = {
-        "full": sum(kind in ("full", "both") for kind in shape.kinds),
-        "sliding": sum(kind == "sliding" for kind in shape.kinds),
-        "recurrent": sum(kind in ("recurrent", "both") for kind in shape.kinds),
-    }
-    counts = {kind: count for kind, count in counts.items() if count}
-    if shape.is_encoder or not counts:
+    if shape.is_encoder or not stacks:
         return CachePlan((), tokens, 0, 0, 0, 0, 0)
-    if state and shape.has_attention:
-        step = max(tokens, 128) if shape.latent is not None else tokens
-        tokens = max(tokens, step * -(-state // (step * layer_bytes)))
-    page = tokens * layer_bytes if shape.has_attention else state
-    size = _group_size(tuple(counts.values()))
-    groups = tuple(Group(kind, -(-count // size)) for kind, count in counts.items())
-    stage = -(-size // arguments.pipeline_parallel_size)
+    tokens = block_tokens(stacks, tokens, max(tokens, 128) if shape.latent is not None else tokens)
+    groups, size, block = deal(stacks, tokens)
+    stages = arguments.pipeline_parallel_size
     in_flight = _batches(shape, arguments) * batched_tokens
-    per_token = layer_bytes * -(-(counts.get("full", 0) + counts.get("sliding", 0)) // arguments.pipeline_parallel_size)
-    states = 2 if arguments.enable_prefix_caching and state else 1
-    return CachePlan(groups, tokens, page * stage, per_token, shape.window, in_flight, states)
+    kept = sum(stack.count * stack.size for stack in stacks if stack.kind != "recurrent")
+    states = 2 if arguments.enable_prefix_caching and shape.recurrent is not None else 1
+    return CachePlan(
+        groups, tokens, block * -(-size // stages) // size, -(-kept // stages), shape.window, in_flight, states
+    )
+
+
+def stacks_of(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> tuple[Stack, ...]:
+    """The layers that keep something, by what they keep; a layer may have attention and a state."""
+    found: Counter[tuple[Kind, int]] = Counter()
+    for kind, heads in zip(shape.kinds, shape.attention, strict=True):
+        if kind in ("full", "sliding", "both") and not heads.shared:
+            size = attention_bytes(shape, heads, arguments, dtype_bytes)
+            found["sliding" if kind == "sliding" else "full", size] += 1
+        if kind in ("recurrent", "both") and shape.recurrent is not None:
+            found["recurrent", shape.recurrent.state_bytes(arguments.tensor_parallel_size, dtype_bytes)] += 1
+    return tuple(Stack(kind, count, size) for (kind, size), count in found.items() if size)
 
 
 def _batches(shape: ModelShape, arguments: Arguments) -> int:
@@ -137,10 +135,10 @@ def is_known_dtype(name: str, *, latent: bool) -> bool:
     )
 
 
-def attention_bytes(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> int:
+def attention_bytes(shape: ModelShape, heads: Heads, arguments: Arguments, dtype_bytes: int) -> int:
     """Bytes that one token takes in one attention layer on one GPU.
 
-    Grouped-query: 2 × KV heads × head_dim × bytes, with the heads split by tensor parallelism (repeated beyond their
+    Grouped-query: KV heads × (width of a key + of a value) × bytes, with the heads split by tensor parallelism (repeated beyond their
     number). Latent: (kv_lora_rank + qk_rope_head_dim) × bytes on every GPU, 656 for its packed fp8 form.
     """
     name = cache_dtype(shape, arguments)
@@ -151,15 +149,10 @@ def attention_bytes(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -
         if name == "fp8_ds_mla" or (latent.indexer_dim and name.startswith("fp8")):
             return 656 + latent.indexer_dim
         return int((latent.kv_rank + latent.rope_dim) * each) + latent.indexer_dim
-    heads = max(1, shape.kv_heads // arguments.tensor_parallel_size)
-    scales = 8 * heads if "per_token_head" in name else 0
-    return int(2 * heads * shape.head_dim * each) + scales
+    kept = max(1, heads.kv // arguments.tensor_parallel_size)
+    scales = 8 * kept if "per_token_head" in name else 0
+    return int(kept * (heads.dim + heads.value) * each) + scales
 
 
 def _size(name: str) -> float | None:
     return next((size for start, size in CACHE_BYTES.items() if name.startswith(start)), None)
-
-
-def _group_size(counts: tuple[int, ...]) -> int:
-    """Layers per group: the rarest kind's number, or the commonest's where they are nearly equal."""
-    return max(counts) if max(counts) < 1.5 * min(counts) else min(counts)

@@ -25,7 +25,8 @@ def read_experts(text: Fields, layers: int, model_type: str) -> Experts | None:
     wide = _first(text, "moe_intermediate_size", "expert_intermediate_size") or text.need("intermediate_size")
     return Experts(
         count=count,
-        per_token=_first(text, "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k") or 1,
+        per_token=_first(text, "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
+        or 1,
         intermediate=wide,
         shared_intermediate=_shared(text, wide, model_type),
         layers=frozenset(_expert_layers(text, layers, model_type)),
@@ -47,6 +48,9 @@ def _shared(text: Fields, wide: int, model_type: str) -> int:
     """Width of the experts that every token takes, 0 for none."""
     if model_type == "llama4_text":
         return wide
+    if model_type == "gemma4_text":
+        # Its dense MLP runs beside the experts, in the same layers.
+        return text.need("intermediate_size")
     if model_type == "hunyuan_v1_moe":
         # transformers builds one shared MLP of this width whatever the config says.
         return text.need("intermediate_size")

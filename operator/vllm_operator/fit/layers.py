@@ -87,6 +87,8 @@ def _named(text: Fields, rules: Family, named: tuple[str, ...], layers: int) -> 
     if len(named) < layers:
         text.missing.append("layer_types for every layer")
     kinds = tuple(NAMES.get(name, FULL) for name in named[:layers])
+    if rules.window.ends_full:
+        kinds = (*kinds[:-1], FULL)
     if "sliding" not in kinds or rules.encoder:
         return kinds
     window = read_window(text, rules)
@@ -142,7 +144,8 @@ def _windowed(text: Fields, rules: Family, layers: int) -> tuple[LayerKind, ...]
     if letters:
         return _full_at({i for i in range(layers) if letters[i % len(letters)] == "G"}, layers, "sliding")
     every = text.whole("sliding_window_pattern", "_sliding_window_pattern") or rules.window.every
-    return _full_at({i for i in range(layers) if every > 1 and (i + 1) % every == 0}, layers, "sliding")
+    full = {i for i in range(layers) if every > 1 and (i + 1) % every == 0}
+    return _full_at(full | {layers - 1} if rules.window.ends_full else full, layers, "sliding")
 
 
 def _full_at(places: set[int], layers: int, others: LayerKind) -> tuple[LayerKind, ...]:

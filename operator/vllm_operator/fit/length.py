@@ -57,23 +57,26 @@ def _stated(text: Fields, rules: Family) -> int:
     return text.whole("model_max_length") or length
 
 
-def rope_rows(text: Fields, rules: Family) -> int:
-    """Rows of the rotary table that every GPU keeps: positions of the config, not of max_model_len.
+def rope_rows(text: Fields, rules: Family) -> tuple[int, int]:
+    """Rows of the rotary tables that every GPU keeps: positions of the config, not of max_model_len.
 
-    Measured: positions × factor for linear scaling, original × factor for yarn, two tables for Gemma 3.
+    Measured: positions × factor for linear scaling, original × factor for yarn, two tables for Gemma 3 (the second for
+    its sliding layers).
     """
     if rules.positions != "rotary" or text.text("position_embedding_type") in ("nope", "alibi", "absolute"):
-        return 0
+        return 0, 0
     rows = text.whole("max_position_embeddings", "n_positions", "seq_length") or rules.defaults.get(
         "max_position_embeddings", 0
     )
     scaling, kind, factor = _scaling(text)
+    # Positions in images and videos: vLLM makes the table of these four times as long (MRotaryEmbedding).
+    rows *= 4 if "mrope_section" in scaling else 1
     second = rows if rules.two_ropes else 0
     if kind == "linear":
-        return int(rows * factor) + second
+        return int(rows * factor), second
     if kind == "yarn":
-        return int((scaling.whole("original_max_position_embeddings") or rows) * factor)
-    return rows + second
+        return int((scaling.whole("original_max_position_embeddings") or rows) * factor), 0
+    return rows, second
 
 
 def _scaling(text: Fields) -> tuple[Fields, str, float]:

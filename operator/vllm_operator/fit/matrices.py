@@ -4,12 +4,15 @@ Biases and norms are left out (under 0.1 %). Fused as vLLM fuses them (query/key
 layer), since memory is handed out per fused tensor.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from vllm_operator.fit.experts import Experts
-from vllm_operator.fit.shape import Latent, ModelShape
+from vllm_operator.fit.gemma import PerLayer
+from vllm_operator.fit.heads import Heads, Latent
+from vllm_operator.fit.shape import ModelShape
 
 Place = Literal["layer", "embedding", "head", "vision"]
 Split = Literal["tensor", "expert", "none"]
@@ -19,7 +22,7 @@ Split = Literal["tensor", "expert", "none"]
 class Matrix:
     """`copies` equal matrices of `elements` values, `kv_elements` of which make keys and values.
 
-    `across` tells that tensor parallelism splits the inputs, as it does of the matrices that bring its parts together.
+    `made`: vLLM fills it from others, and the files do not hold it. `across` tells that tensor parallelism splits the inputs, as it does of the matrices that bring its parts together.
     """
 
     elements: int
@@ -31,6 +34,8 @@ class Matrix:
     kv_elements: int = 0
     inputs: int = 0
     across: bool = False
+    kv_heads: int = 0
+    made: bool = False
 
     @property
     def total(self) -> int:
@@ -44,6 +49,8 @@ class Matrix:
 def matrices(shape: ModelShape) -> tuple[Matrix, ...]:
     """All matrices of the model. Exact for the families in architectures.yaml; vision towers are an estimate."""
     found = [*_ends(shape), *_attention(shape), *_recurrent(shape), *_mlps(shape)]
+    if shape.per_layer is not None:
+        found += _per_layer(shape, shape.per_layer)
     if shape.experts is not None:
         found += _experts(shape, shape.experts)
     if shape.vision is not None and shape.vision.hidden:
@@ -66,18 +73,26 @@ def _ends(shape: ModelShape) -> Iterator[Matrix]:
 
 
 def _attention(shape: ModelShape) -> Iterator[Matrix]:
-    layers = sum(kind in ("full", "sliding", "both") for kind in shape.kinds)
-    if not layers or not shape.heads:
-        return
-    if shape.latent is not None:
-        yield from _latent(shape, shape.latent, layers)
-        return
-    query = shape.heads * shape.head_dim
-    both = 2 * shape.kv_heads * shape.head_dim * shape.hidden
+    with_attention = [
+        h for kind, h in zip(shape.kinds, shape.attention, strict=True) if kind not in ("recurrent", "none")
+    ]
+    for heads, layers in Counter(with_attention).items():
+        if shape.latent is not None:
+            yield from _latent(shape, shape.latent, layers)
+        elif heads.query:
+            yield from _heads(shape, heads, layers)
+
+
+def _heads(shape: ModelShape, heads: Heads, layers: int) -> Iterator[Matrix]:
+    """Queries, keys and values in one matrix, and the outputs'."""
+    query, hidden = heads.query * heads.dim, shape.hidden
     # Qwen3-Next and its like carry an output gate as wide as the query.
     wide = 2 * query if shape.family is not None and shape.family.gated_attention else query
-    yield Matrix(wide * shape.hidden + both, layers, kv_elements=both, inputs=shape.hidden)
-    yield Matrix(query * shape.hidden, layers, inputs=query, across=True)
+    both = 0 if heads.shared else heads.kv * (heads.dim + heads.value) * hidden
+    values = heads.kv * heads.value * hidden if heads.joined and both else 0
+    yield Matrix(wide * hidden + both - values, layers, kv_elements=both - values, inputs=hidden, kv_heads=heads.kv)
+    yield Matrix(values, layers, kv_elements=values, inputs=hidden, kv_heads=heads.kv, made=True)
+    yield Matrix(heads.query * heads.value * hidden, layers, inputs=heads.query * heads.value, across=True)
 
 
 def _latent(shape: ModelShape, latent: Latent, layers: int) -> Iterator[Matrix]:
@@ -137,9 +152,23 @@ def _mlps(shape: ModelShape) -> Iterator[Matrix]:
     layers = shape.layers - len(with_experts)
     if shape.model_type == "nemotron_h":
         layers = sum(kind == "none" for kind in shape.kinds) - len(with_experts)
+    times = Counter(shape.widened) or {1: layers}
     wide = 2 if shape.family.mlp == "gated" else 1
-    yield Matrix(wide * shape.intermediate * shape.hidden, layers, inputs=shape.hidden)
-    yield Matrix(shape.intermediate * shape.hidden, layers, inputs=shape.intermediate, across=True)
+    for factor, count in times.items():
+        inner = factor * shape.intermediate
+        yield Matrix(wide * inner * shape.hidden, count, inputs=shape.hidden)
+        yield Matrix(inner * shape.hidden, count, inputs=inner, across=True)
+
+
+def _per_layer(shape: ModelShape, own: PerLayer) -> Iterator[Matrix]:
+    """The embeddings of each layer, and Gemma 3n's further streams; all but the first two whole on every GPU."""
+    hidden, streams = shape.hidden, own.streams
+    yield Matrix(-(-own.rows // 64) * 64 * shape.layers * own.width, 1, "embedding", linear=False)
+    yield Matrix(hidden * shape.layers * own.width, 1, "embedding", linear=False)
+    yield Matrix(2 * hidden * (own.width + own.low_rank), shape.layers, split="none", inputs=hidden)
+    if streams:
+        yield Matrix(hidden * streams + streams**2 + streams**3, shape.layers, split="none", linear=False)
+        yield Matrix(2 * (streams - 1) * hidden**2, 1, "embedding", "none", linear=False)
 
 
 def _experts(shape: ModelShape, experts: Experts) -> Iterator[Matrix]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from vllm_operator.fit.architectures import NEW_RUNNER_EXPERTS, NEW_RUNNER_SPECULATION
 from vllm_operator.fit.experts import Experts
-from vllm_operator.fit.shape import Latent, ModelShape
+from vllm_operator.fit.heads import Latent
+from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.values import GIB, MIB, Accelerator, Arguments
 
 NON_TORCH = 240 * MIB
@@ -55,7 +56,7 @@ LATENT_ROWS = 64 * 1024
 class Overhead:
     """Bytes on one GPU.
 
-    `spread` may be missing or to spare; `uncounted` may be needed on top (an image encoder's profile).
+    `spread` may be missing or to spare; `uncounted` may be needed on top (an image encoder's profile, a compiler's copy of Gemma's embeddings of each layer).
     `warm_up` may be needed outside the budget, for the sampler's first run and the CUDA context; that it is, is sure only
     for as many requests at once as were measured (4096 of them ran in 7 GiB where this formula says 17).
     """
@@ -112,8 +113,19 @@ def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, 
         warm_up=0 if old else CONTEXT + int(7.5 * logits) - activations // 2,
         warm_up_is_sure=seqs <= MEASURED_SEQS,
         spread=SPREAD.get(accelerator.vendor, 2 * GIB),
-        uncounted=2 * GIB if shape.vision is not None else 0,
+        uncounted=2 * GIB if shape.vision is not None else _per_layer_copy(shape, arguments, dtype_bytes),
     )
+
+
+def _per_layer_copy(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> int:
+    """A second copy of the layers' own embeddings, which a cold compiler may make as it does of the usual ones.
+
+    Not measured, and so in doubt; behind a vision tower they are looked up before the compiled part.
+    """
+    own = shape.per_layer
+    if own is None or arguments.enforce_eager:
+        return 0
+    return own.rows * shape.layers * own.width * dtype_bytes // arguments.tensor_parallel_size
 
 
 def _non_torch(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, batch: int) -> int:
@@ -166,6 +178,9 @@ def _forward(shape: ModelShape, arguments: Arguments, tokens: int, dtype_bytes: 
     peak = 6 * tokens * (wide // ways + shape.hidden) + 96 * MIB
     if shape.recurrent is not None:
         peak = max(peak, 24 * tokens * shape.recurrent.inner // ways + 48 * MIB)
+    if shape.per_layer is not None:
+        # The layers' own embeddings of a batch: looked up, projected, and their sum, which all layers read from.
+        peak += 6 * tokens * shape.layers * shape.per_layer.width
     if shape.latent is not None:
         peak = _latent(shape, shape.latent, tokens, ways) + 40 * MIB
     if not arguments.enforce_eager and shape.experts is None and shape.recurrent is None:

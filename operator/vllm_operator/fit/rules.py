@@ -93,11 +93,11 @@ def parallel_problem(
 def _indivisible(shape: ModelShape, arguments: Arguments, scheme: Scheme) -> str:
     """The first dimension that tensor parallelism does not divide, as a sentence; "" when all divide."""
     ways = arguments.tensor_parallel_size
-    if shape.heads % ways:
-        return f"tensorParallelSize {ways} does not divide the {shape.heads} attention heads"
-    heads = shape.kv_heads
-    if shape.latent is None and shape.heads and heads % ways and ways % heads:
-        return f"tensorParallelSize {ways} and the {heads} KV heads do not divide one another"
+    for heads in dict.fromkeys(shape.attention):
+        if heads.query % ways:
+            return f"tensorParallelSize {ways} does not divide the {heads.query} attention heads"
+        if shape.latent is None and heads.query and heads.kv % ways and ways % heads.kv:
+            return f"tensorParallelSize {ways} and the {heads.kv} KV heads do not divide one another"
     for name, width in _widths(shape, arguments):
         if width % ways:
             return f"tensorParallelSize {ways} does not divide the {name} {width}"

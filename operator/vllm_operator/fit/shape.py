@@ -10,31 +10,20 @@ from dataclasses import dataclass
 from vllm_operator.fit.architectures import MULTI_HEAD_LATENT, Family, families
 from vllm_operator.fit.experts import Experts, read_experts
 from vllm_operator.fit.fields import Fields
-from vllm_operator.fit.layers import KIMI_LINEAR, LayerKind, Recurrent, read_kinds, read_recurrent, read_window
+from vllm_operator.fit.gemma import PerLayer, read_per_layer
+from vllm_operator.fit.heads import Heads, Latent, read_heads, read_latent
+from vllm_operator.fit.layers import LayerKind, Recurrent, read_kinds, read_recurrent, read_window
 from vllm_operator.fit.length import context_lengths, rope_rows, yarn_lengths
+from vllm_operator.fit.widths import read_widened, read_width
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 UNREAD = (
-    *("block_configs", "compress_ratios", "num_kv_shared_layers", "linear_attn_config"),
+    *("block_configs", "compress_ratios", "num_kv_shared_layers", "linear_attn_config", "hidden_size_per_layer_input"),
     # Kimi K3's additions to Kimi Linear.
     *("routed_expert_hidden_size", "attn_res_block_size"),
 )
 LARGEST_LAYERS = 1024
 """More layers than any model has; a larger number is taken for damage (and would cost time)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Latent:
-    """Multi-head latent attention: dimensions of the shared latent and of the heads made from it."""
-
-    kv_rank: int
-    rope_dim: int
-    nope_dim: int
-    value_dim: int
-    query_rank: int | None
-    indexer_dim: int
-    indexer_heads: int
-    indexer_width: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +50,16 @@ class ModelShape:
     layers: int
     hidden: int
     vocab: int
-    heads: int
-    kv_heads: int
-    head_dim: int
+    attention: tuple[Heads, ...]
     intermediate: int
+    widened: tuple[int, ...]
     tied: bool
     kinds: tuple[LayerKind, ...]
     window: int
     recurrent: Recurrent | None
     latent: Latent | None
     experts: Experts | None
+    per_layer: PerLayer | None
     vision: Vision | None
     longest: int
     usual: int
@@ -85,6 +74,21 @@ class ModelShape:
     @property
     def is_encoder(self) -> bool:
         return self.family is not None and self.family.encoder
+
+    @property
+    def heads(self) -> int:
+        """The most heads that make queries in a layer; 0 without attention."""
+        return max((heads.query for heads in self.attention), default=0)
+
+    @property
+    def kv_heads(self) -> int:
+        """KV heads of the first layer."""
+        return self.attention[0].kv if self.attention else 0
+
+    @property
+    def head_dim(self) -> int:
+        """The widest key."""
+        return max((heads.dim for heads in self.attention), default=0)
 
     @property
     def has_attention(self) -> bool:
@@ -104,13 +108,10 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
     layers = _layers(text, rules, model_type)
     hidden = _need(text, rules, "hidden_size", "n_embd", "d_model")
     kinds = read_kinds(text, rules, layers, model_type)
-    heads = 0 if not any(k != "recurrent" for k in kinds) and rules.mlp == "none" else _heads(text, rules)
-    head_dim = text.whole("head_dim", "kv_channels", "attention_head_dim") or rules.defaults.get("head_dim") or 0
-    if not head_dim:
-        head_dim = max(1, hidden // heads) if heads else 0
+    heads = read_heads(text, rules, kinds, hidden)
     experts = read_experts(text, layers, model_type)
     longest, usual = context_lengths(text, rules, model_type)
-    _refuse_unread(text, root)
+    _refuse_unread(text, root, rules)
     return ModelShape(
         model_type=model_type,
         architectures=root.texts("architectures"),
@@ -118,20 +119,20 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         layers=layers,
         hidden=hidden,
         vocab=_need(text, rules, "vocab_size", "padded_vocab_size"),
-        heads=heads,
-        kv_heads=_kv_heads(text, rules, heads),
-        head_dim=head_dim,
-        intermediate=_intermediate(text, rules, hidden, model_type, experts),
+        attention=heads,
+        intermediate=read_width(text, rules, hidden, model_type, experts),
+        widened=read_widened(text, layers),
         tied=_tied(text, root, rules),
         kinds=kinds,
         window=read_window(text, rules) or 0,
         recurrent=read_recurrent(text, rules, model_type) if any(k in ("recurrent", "both") for k in kinds) else None,
-        latent=_latent(text, model_type),
+        latent=read_latent(text, model_type),
         experts=experts,
+        per_layer=read_per_layer(text, rules),
         vision=_vision(root),
         longest=longest,
         usual=usual,
-        rope_bytes=2 * rope_rows(text, rules) * _rotary_dim(text, model_type, head_dim),
+        rope_bytes=_rope_bytes(text, rules, model_type, kinds, heads),
         dtype=root.text("torch_dtype", "dtype") or text.text("torch_dtype", "dtype"),
         quantization=_quantization(root, text),
         draft_layers=text.whole("num_nextn_predict_layers") or 0,
@@ -161,73 +162,11 @@ def _need(text: Fields, rules: Family, *names: str) -> int:
     return text.need(*names, default=rules.defaults.get(names[0]))
 
 
-def _heads(text: Fields, rules: Family) -> int:
-    return _need(text, rules, "num_attention_heads", "n_head", "n_heads", "num_heads")
-
-
-def _kv_heads(text: Fields, rules: Family, heads: int) -> int:
-    """KV heads of the whole model; one where the config says multi-query (Falcon's flag counts only in the old form)."""
-    if rules.multi_query and not text.flag("new_decoder_architecture") and text.flag("multi_query", default=True):
-        return 1
-    names = ("n_head_kv", "num_kv_heads", "num_key_value_heads", "multi_query_group_num")
-    if not any(name in text for name in names):
-        return min(rules.defaults.get("num_key_value_heads", heads), heads) or heads
-    found = text.whole(*names)
-    if found is None:
-        text.need("num_key_value_heads")
-    return found or 1
-
-
-def _intermediate(text: Fields, rules: Family, hidden: int, model_type: str, experts: Experts | None) -> int:
-    """Width of the dense MLP. Llama 4 names it beside its experts' width; LFM2 states 1.5 times what it uses.
-
-    Granite's hybrids without experts have their shared MLP alone.
-    """
-    names = ("intermediate_size_mlp", "block_ff_dim", "intermediate_size", "ffn_dim", "ffn_hidden_size", "n_inner")
-    if model_type == "granitemoehybrid" and experts is None and "shared_intermediate_size" in text:
-        return text.need("shared_intermediate_size")
-    found = text.whole(*names)
-    if found is not None and model_type == "lfm2" and text.flag("block_auto_adjust_ff_dim", default=True):
-        step = text.whole("block_multiple_of") or 256
-        return -(-int(2 * found / 3 * (text.number("block_ffn_dim_multiplier") or 1.0)) // step) * step
-    if found is not None:
-        return found
-    if rules.mlp == "none":
-        return 0
-    if rules.mlp == "plain" and not any(name in text for name in names):
-        # GPT-2, GPT-J, BLOOM, MPT and Falcon are four times as wide as the hidden size unless told otherwise.
-        return 4 * hidden
-    if (
-        experts is not None
-        and (model_type == "nemotron_h" or "moe_intermediate_size" in text)
-        and not any(name in text for name in names)
-    ):
-        return 0
-    return _need(text, rules, "intermediate_size")
-
-
 def _tied(text: Fields, root: Fields, rules: Family) -> bool:
     for part in (text, root):
         if isinstance(part.raw("tie_word_embeddings"), bool):
             return part.flag("tie_word_embeddings")
     return rules.tied
-
-
-def _latent(text: Fields, model_type: str) -> Latent | None:
-    if model_type not in MULTI_HEAD_LATENT or "kv_lora_rank" not in text:
-        return None
-    indexer = text.whole("index_head_dim") or 0
-    return Latent(
-        kv_rank=text.need("kv_lora_rank"),
-        rope_dim=text.need("qk_rope_head_dim"),
-        nope_dim=text.need("qk_nope_head_dim"),
-        value_dim=text.need("v_head_dim"),
-        query_rank=text.whole("q_lora_rank"),
-        # The sparse indexer keeps one fp8 key a token and layer, with a 4-byte scale for every 128 values.
-        indexer_dim=indexer + -(-indexer // 128) * 4 if indexer else 0,
-        indexer_heads=text.whole("index_n_heads") or 64,
-        indexer_width=indexer,
-    )
 
 
 def _vision(root: Fields) -> Vision | None:
@@ -242,6 +181,16 @@ def _vision(root: Fields) -> Vision | None:
     wide = tower.whole("intermediate_size") or hidden * int(tower.number("mlp_ratio") or 4)
     side = (tower.whole("image_size") or 448) // (tower.whole("patch_size") or 14)
     return Vision(hidden=hidden, intermediate=wide, layers=min(layers, LARGEST_LAYERS), patches=side * side)
+
+
+def _rope_bytes(
+    text: Fields, rules: Family, model_type: str, kinds: tuple[LayerKind, ...], heads: tuple[Heads, ...]
+) -> int:
+    """Bytes of the rotary tables in 16 bits; the second, if any, is as wide as the sliding layers' heads."""
+    first, second = rope_rows(text, rules)
+    widest = max((each.dim for each in heads), default=0)
+    sliding = max((each.dim for kind, each in zip(kinds, heads, strict=True) if kind == "sliding"), default=widest)
+    return 2 * (first * _rotary_dim(text, model_type, widest) + second * _rotary_dim(text, model_type, sliding))
 
 
 def _rotary_dim(text: Fields, model_type: str, head_dim: int) -> int:
@@ -262,10 +211,10 @@ def _quantization(root: Fields, text: Fields) -> Mapping[str, object]:
     return {}
 
 
-def _refuse_unread(text: Fields, root: Fields) -> None:
+def _refuse_unread(text: Fields, root: Fields, rules: Family) -> None:
     """Names what would change the memory but is not modelled, so that nobody mistakes the rest for the whole."""
     for name in UNREAD:
-        known = name == "linear_attn_config" and text.text("model_type") == KIMI_LINEAR
+        known = name in rules.reads
         if name in text and text.raw(name) not in (0, [], {}) and not known:
             root.missing.append(f"a model of {name}")
     if root.flag("is_encoder_decoder") or "decoder_layers" in root:

@@ -57,7 +57,7 @@ def weights_per_gpu(
     if stored is not None:
         # Files and memory differ where loading re-packs, so the files are compared with what they should hold.
         filed = replace(scheme, weight_bytes=scheme.file_bytes or scheme.weight_bytes)
-        whole = sum(m.total * _weight_bytes(m, filed, dtype_bytes) for m in table)
+        whole = sum(m.total * _weight_bytes(m, filed, dtype_bytes) for m in table if not m.made)
         base = base * stored / whole
     extra = _rounding(table, shape, arguments, scheme, dtype_bytes) + shape.rope_bytes
     extra += _absorbed(shape, arguments) + adapter_slots(table, shape, arguments)
@@ -104,12 +104,12 @@ def _loaded_bytes(
     if not table:
         return stored
     plain = replace(scheme, weight_bytes=scheme.file_bytes or scheme.weight_bytes) if not scheme.online else Scheme()
-    counted = sum(m.total * _weight_bytes(m, plain, dtype_bytes) for m in table)
+    counted = sum(m.total * _weight_bytes(m, plain, dtype_bytes) for m in table if not m.made)
     if not summary.by_dtype and (scheme.online or not scheme.quantized):
         stored = _as_wide_as_counted(stored, counted)
     stored = _without_unloaded(stored, counted, shape, dtype_bytes)
     if scheme.online and scheme.weight_bytes is not None:
-        stored *= sum(m.total * _weight_bytes(m, scheme, dtype_bytes) for m in table) / counted
+        stored *= sum(m.total * _weight_bytes(m, scheme, dtype_bytes) for m in table if not m.made) / counted
     return stored
 
 
@@ -144,7 +144,7 @@ def _per_gpu(matrix: Matrix, shape: ModelShape, arguments: Arguments) -> float:
         return matrix.elements
     if matrix.split == "expert":
         return matrix.elements / (ways * arguments.data_parallel_size)
-    repeated = matrix.kv_elements / min(ways, max(shape.kv_heads, 1))
+    repeated = matrix.kv_elements / min(ways, max(matrix.kv_heads or shape.kv_heads, 1))
     return (matrix.elements - matrix.kv_elements) / ways + repeated
 
 

@@ -1,0 +1,145 @@
+"""Runs in vLLM's own Python: builds models without memory (on torch's meta device) from their config.json, and prints, as
+JSON, how many parameters they have and what vLLM makes of a given KV cache: tokens, requests at once, the longest request.
+
+The layers' cache specifications and all that follows from them are vLLM's own functions. Of the CPU's build only what a
+CUDA server has otherwise is replaced: blocks of 16 tokens and two batches in flight.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+from typing import Any
+
+
+def quiet() -> Any:
+    """Where the answers go; all else is vLLM's log."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    os.environ.update(HF_HUB_OFFLINE="1", VLLM_LOGGING_LEVEL="ERROR", CUDA_VISIBLE_DEVICES="")
+    return answers
+
+
+def like_cuda() -> None:
+    """Lets the CPU's attention take the blocks that CUDA's take, and looks at models' classes without a process for each."""
+    backend = importlib.import_module("vllm.v1.attention.backends.cpu_attn").CPUAttentionBackend
+    multiple = importlib.import_module("vllm.v1.attention.backend").MultipleOf
+    backend.get_supported_kernel_block_sizes = staticmethod(lambda *_: [multiple(16)])
+    # What is compiled on a GPU only; nothing is run here.
+    importlib.import_module("vllm.triton_utils").triton.set_allocator = lambda *_: None
+    registry = importlib.import_module("vllm.model_executor.models.registry")
+    registry._LazyRegisteredModel.inspect_model_cls = lambda lazy: registry._ModelInfo.from_model_cls(
+        lazy.load_model_cls()
+    )
+    tensor = importlib.import_module("torch").Tensor
+    number = tensor.item
+    # Gemma 3n works a number out of a tensor while it is made; its value is nobody's shape.
+    tensor.item = lambda held: 0.0 if held.is_meta else number(held)
+
+
+def one_process() -> None:
+    """A world of one, which layers ask for when they are made, with the groups that this model needs."""
+    parallel = importlib.import_module("vllm.distributed")
+    importlib.import_module("vllm.distributed.parallel_state").destroy_model_parallel()
+    if not importlib.import_module("torch").distributed.is_initialized():
+        parallel.init_distributed_environment(1, 0, "file://" + tempfile.mkdtemp() + "/store", 0, "gloo")
+    parallel.initialize_model_parallel(1, 1)
+
+
+def known(config: dict[str, Any]) -> None:
+    """Model types whose class comes with the checkpoint: its fields are all that vLLM reads of them."""
+    auto = importlib.import_module("transformers").AutoConfig
+    base = importlib.import_module("transformers").PretrainedConfig
+    mapping = importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING
+    ours = importlib.import_module("vllm.transformers_utils.config")._CONFIG_REGISTRY
+    name = config["model_type"]
+    if name not in mapping and name not in ours:
+        auto.register(name, type("Remote", (base,), {"model_type": name}))
+
+
+def alone(config: dict[str, Any], architecture: str) -> dict[str, Any]:
+    """The language model of a multimodal one, as its wrapper makes it: the nested part, as this architecture."""
+    if not architecture:
+        return config
+    parts = ("thinker_config", "text_config", "llm_config", "language_config")
+    text = config
+    while nested := next((text[part] for part in parts if part in text), None):
+        text = nested
+    return {"dtype": "bfloat16", **text, "architectures": [architecture]}
+
+
+def engine(config: dict[str, Any], length: int) -> Any:
+    """vLLM's configuration for a server of this model on one GPU."""
+    folder = tempfile.mkdtemp()
+    Path(folder, "config.json").write_text(json.dumps(config), "utf-8")
+    arguments = importlib.import_module("vllm.engine.arg_utils").EngineArgs(
+        model=folder, skip_tokenizer_init=True, load_format="dummy", enforce_eager=True, dtype="bfloat16",
+        block_size=16, max_model_len=length, max_num_batched_tokens=8192, max_num_seqs=1024, enable_chunked_prefill=True,
+    )  # fmt: skip
+    made = arguments.create_engine_config()
+    made.scheduler_config.async_scheduling = True
+    return made
+
+
+def build(made: Any) -> Any:
+    torch = importlib.import_module("torch")
+    current = importlib.import_module("vllm.config").set_current_vllm_config
+    initialize = importlib.import_module("vllm.model_executor.model_loader.utils").initialize_model
+    torch.set_default_dtype(torch.bfloat16)
+    with current(made):
+        one_process()
+    with current(made), torch.device("meta"):
+        return initialize(vllm_config=made, model_config=made.model_config)
+
+
+def parameters(model: Any) -> dict[str, int]:
+    """All of them, and bytes of the rotary tables."""
+    tables = {id(held): held for name, held in model.named_buffers() if name.endswith("cos_sin_cache")}
+    rope = sum(held.numel() * held.element_size() for held in tables.values())
+    return {"parameters": sum(held.numel() for held in model.parameters()), "rope": rope}
+
+
+def cache(made: Any, memory: int) -> dict[str, Any]:
+    """What vLLM makes of this many bytes; empty for a model that keeps nothing."""
+    utils = importlib.import_module("vllm.v1.core.kv_cache_utils")
+    specs = importlib.import_module("vllm.v1.worker.gpu.attn_utils").get_kv_cache_spec(made)
+    if not specs:
+        return {}
+    made.cache_config.kv_cache_layout = "LBNHC"
+    groups = utils.get_kv_cache_groups(made, specs)
+    whole = utils.get_kv_cache_config_from_groups(made, groups, memory)
+    tokens, at_once = utils.get_kv_cache_capacity(made, whole)
+    longest = utils._estimate_max_model_len_from_groups(made, groups, memory)
+    kinds = [f"{len(group.layer_names)} {group.kv_cache_spec.block_size}" for group in groups]
+    return {"blocks": whole.num_blocks, "tokens": tokens, "concurrency": round(at_once, 4), "longest": longest,
+            "groups": kinds, "kinds": sorted({type(spec).__name__ for spec in specs.values()})}  # fmt: skip
+
+
+def answer(asked: dict[str, Any]) -> dict[str, Any]:
+    config = alone(asked["config"], asked.get("text", ""))
+    known(config)
+    made = engine(config, asked["length"])
+    model = build(made)
+    return {"name": asked["name"], **parameters(model), **cache(made, asked["memory"])}
+
+
+def main() -> None:
+    answers = quiet()
+    like_cuda()
+    for asked in json.load(sys.stdin):
+        try:
+            told = answer(asked)
+        except Exception as error:
+            if os.environ.get("VERBOSE"):
+                traceback.print_exc()
+            told = {"name": asked["name"], "error": f"{type(error).__name__}: {error}"[:600]}
+        print(json.dumps(told), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
