@@ -220,6 +220,13 @@ def test_a_connection_that_breaks_once_is_no_failure(hub: Hub) -> None:
     assert look(hub)["ok"]
 
 
+def test_the_patience_of_a_pull_is_not_that_of_the_inspection(hub: Hub) -> None:
+    """A hub that needs a second for its list is none that stalls, however soon a pull is begun again."""
+    hub.break_next("stall", where="resolve", path="config.json", seconds=1.5)
+
+    assert look(hub, stall_seconds=2.5)["ok"]
+
+
 @pytest.mark.parametrize(
     "content", [b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", b"", b"x" * 400, b"\x08" + b"\0" * 7 + b"{broken}" * 3]
 )  # fmt: skip

@@ -26,9 +26,9 @@ LONGEST_JSON_BYTES = 4 * 1024 * 1024
 CONFIG_FILES = ("config.json", "params.json", "adapter_config.json")
 QUANTIZATION_FILES = ("hf_quant_config.json", "quantize_config.json")
 SOURCES_AT_ONCE = 8
-SECOND_TRY_WITHIN_SECONDS = 1.0
-LONGEST_STALL_SECONDS = 8.0
-"""A connection is given up at half of it."""
+STALL_SECONDS = 20.0
+"""A connection is given up at half of it: hubs that are busy take some seconds for a long list."""
+SECOND_TRY_WITHIN_SECONDS = 20.0
 MODEL_BYTES = 1600
 """What the model's own part needs for all that sizes are computed from; a plain Llama's has 900."""
 ADAPTER_BYTES = 640
@@ -55,7 +55,7 @@ def inspect(requests: tuple[Request, ...], as_list: bool, environment: Mapping[s
 
 
 def _with_one_more_try(request: Request, environment: Mapping[str, str]) -> tuple[dict[str, Any], Config]:
-    """A connection that breaks at once is tried again; a timeout is not, somebody waits for the answer."""
+    """A connection that breaks, or stays silent once, is tried again; not for long, since somebody waits for the answer."""
     started = time.monotonic()
     try:
         return _inspected(request, environment)
@@ -68,8 +68,7 @@ def _with_one_more_try(request: Request, environment: Mapping[str, str]) -> tupl
 
 
 def _inspected(request: Request, environment: Mapping[str, str]) -> tuple[dict[str, Any], Config]:
-    hasty = request.model_copy(update={"stall_seconds": min(request.stall_seconds, LONGEST_STALL_SECONDS)})
-    with contents_of(hasty, environment) as contents:
+    with contents_of(request.model_copy(update={"stall_seconds": STALL_SECONDS}), environment) as contents:
         told = _told(contents)
         return _answer(request, contents, told), _with_modelopt(told)
 

@@ -24,7 +24,7 @@ PULLS = "vllm-operator.dev/job=pull"
 WEIGHTS = {"path": "model.safetensors"}
 SOON = {"stallTimeoutSeconds": 5}
 SILENT = {"where": "cdn", "seconds": 60, "skip": 1}  # the inspection reads a header, and the pull hears nothing
-LISTED_ONCE = {"where": "api", "skip": 1}  # the inspection lists, and the pull may not
+PINNED = {"where": "api", "path": "[0-9a-f]*"}  # the inspection lists a branch, and the pull may not list its commit
 FILL = "with open('/weights/filler', 'wb') as f:\n while True: f.write(bytes(1 << 20)); f.flush()"
 
 
@@ -80,11 +80,11 @@ def test_each_fault_of_a_pull_ends_in_its_own_words_and_stays_until_somebody_ask
     token = own("hf_other", namespace, "revoked")
     namespace.kubectl("create", "secret", "generic", "hub", f"--from-literal=token={token}")
     fault(namespace, "wrong", TINY, "corrupt", **WEIGHTS, where="cdn", afterBytes=500_000)
-    fault(namespace, "limited", TINY, "status", status=429, retryAfter=0, **LISTED_ONCE)
-    fault(namespace, "down", TINY, "status", status=503, retryAfter=0, **LISTED_ONCE)
-    fault(namespace, "cut", TINY, "cut", **LISTED_ONCE)
+    fault(namespace, "limited", TINY, "status", status=429, retryAfter=0, **PINNED)
+    fault(namespace, "down", TINY, "status", status=503, retryAfter=0, **PINNED)
+    fault(namespace, "cut", TINY, "cut", **PINNED)
     fault(namespace, "silent", TINY, "stall", **WEIGHTS, **SILENT)
-    fault(namespace, "revoked", GATED, "revoke", token=token, **LISTED_ONCE)
+    fault(namespace, "revoked", GATED, "revoke", token=token, **PINNED)
     fault(namespace, "full", MINILM, "slow", **WEIGHTS, bytesPerSecond=SLOW // 4)
     for name in ("wrong", "limited", "cut"):
         pull_only(namespace, name, repos[name], download=ONCE)

@@ -11,6 +11,7 @@ A fault is `{"kind": …, "repo": "org/name", "path": "*.safetensors", "where": 
   answers from the first;
 - `page`, `packed`, `multipart`, `unsized`: answers in another shape (tests/hub/shapes.py).
 `times` is how many requests it hits (-1: every one), after the first `skip`; `where` is `api`, `resolve`, `cdn` or `any`.
+`path` is the file's, and of the API's requests the revision.
 """
 
 from __future__ import annotations

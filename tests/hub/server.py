@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
             if not self._fails("cdn", match[1], match[3]):
                 self._serve_file(match[1], match[2], match[3], head)
         elif match := API.match(path):
-            if not self._fails("api", match[1], match[4] or ""):
+            if not self._fails("api", match[1], match[3] or ""):
                 self._api(match[1], match[2] or "revision", match[3] or "main", match[4] or "")
         elif match := RESOLVE.match(path):
             if not self._fails("resolve", match[1], match[3]):
