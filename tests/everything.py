@@ -121,9 +121,10 @@ def everything(total: Sum) -> None:
         check(total)
         _wait_for(total, node)
         os.environ["VLLM_PYTHON"] = _output(*python("tests.cluster", "vllm-python"))
-        off_node = ("-n2", "--dist=loadfile", "-m", "(weights or vllm) and not cluster")
+        # Processes that wait for one another: a second try, whose first is shown at the end (tests/conftest.py).
+        again = ("--reruns=2", "--reruns-delay=5", "-raR")
+        off_node = ("-n2", "--dist=loadfile", *again, "-m", "(weights or vllm) and not cluster")
         phase(total, "weights program and vLLM's own parser", *pytest(*off_node), minutes=20)
-        again = ("--reruns=1", "--reruns-delay=5", "-raR")
         phase(
             total, "on the node", *pytest("-n4", "--dist=loadfile", *again, "-m", "cluster and not alone"), minutes=30
         )
