@@ -72,6 +72,11 @@ _HARMLESS = re.compile(
     r"|^Error while downloading from https?://|^\{\"timestamp\":\"[^\"]{1,40}\",\"level\":\"\w{4,5}\",\"fields\":"
     r"|Ignoring import error|Failed to load plugin|Could not load .{0,60}plugin|Cannot use FlashAttention|Error in inspecting model architecture .{0,80}retry"
 )
+_CALL = re.compile(r"Invocation of \w{1,20}_lora method failed")
+_WORKERS: Final = "WorkerProc hit an exception"
+_FATAL_CALL: Final = "encountered a fatal error"
+_CALL_LINES: Final = 600
+"""Within so many lines the engine says what became of a worker's failure: eight tracebacks of 70 lines."""
 _REQUEST = re.compile(
     r"Exception in ASGI application|Error (?:in|with) (?:preprocessing|applying|completion|chat|generating|processing|request|model error)"
     r"|Exception in thread \S{1,40} \((?:_report_\w{1,40}|\w{0,20}monitor\w{0,20})\)"
@@ -190,7 +195,7 @@ def _candidates(lines: Sequence[Line], *, serving: bool) -> Iterable[Line]:
     in_frame: str | None = None
     in_request = False
     harmless: tuple[str, str] | None = None
-    for line in lines:
+    for index, line in enumerate(lines):
         text = line.text
         if _FRAME.match(text):
             in_frame = text[: len(text) - len(text.lstrip())]
@@ -200,12 +205,31 @@ def _candidates(lines: Sequence[Line], *, serving: bool) -> Iterable[Line]:
         in_frame = " " if _WARNED.match(text) else None
         if _MARKER.match(text):
             continue
-        harmless = (line.process, line.site) if line.site and _HARMLESS.search(text) else harmless
+        harmless = _harmless(lines, index, serving, harmless)
         in_request = bool(_REQUEST.search(text)) or (in_request and not line.level and not line.process)
         if harmless and harmless == (line.process, line.site):
             continue
         if _counts(line, serving, in_request):
             yield line
+
+
+def _harmless(
+    lines: Sequence[Line], index: int, serving: bool, before: tuple[str, str] | None
+) -> tuple[str, str] | None:
+    """Whose words at which site end nothing, from this line on."""
+    line = lines[index]
+    if line.site and (_HARMLESS.search(line.text) or (serving and _of_a_call(lines, index))):
+        return (line.process, line.site)
+    return None if _WORKERS in line.text else before
+
+
+def _of_a_call(lines: Sequence[Line], index: int) -> bool:
+    """True where the engine's call to load an adapter failed: in service it answers so and lives on."""
+    if _WORKERS not in lines[index].text:
+        return _CALL.search(lines[index].text) is not None
+    # The worker says it first, in the words of one that dies.
+    after = (line.text for line in lines[index : index + _CALL_LINES])
+    return next((_CALL.search(text) is not None for text in after if _CALL.search(text) or _FATAL_CALL in text), False)
 
 
 def _echoes(text: str, frame_indent: str) -> bool:
