@@ -103,6 +103,29 @@ async def test_a_server_without_any_route_to_try_counts_as_working() -> None:
         assert (await prober.ask(target, "uid", 0, Question())).works
 
 
+async def test_of_an_answer_only_what_a_status_can_hold_is_believed() -> None:
+    """The server may be the tenant's own: a name of a megabyte, or a length beyond 64 bits, would come to stand in etcd."""
+    cards = [
+        {"id": "m" * 100_000, "max_model_len": 10**30},
+        {"id": ["a", "list"], "max_model_len": True},
+        {"id": "tiny", "max_model_len": -1},
+        {"id": "alias", "max_model_len": 4096},
+        {"id": "a" * 100_000, "parent": "tiny", "root": "/adapters/a"},
+        {"id": "french", "parent": "tiny", "root": "/" * 100_000},
+    ]
+
+    async def boasts(request: web.Request) -> web.Response:
+        return web.json_response({"data": cards} if request.path == "/v1/models" else {"choices": []})
+
+    async with listening(boasts) as target, a_prober() as prober:
+        answer = await prober.ask(target, "uid", 0, Question())
+
+    assert answer.served_models == ("tiny", "alias")
+    assert answer.max_model_len == 4096
+    assert list(answer.adapters) == ["french"]
+    assert len(answer.adapters["french"]) <= 512
+
+
 async def test_an_unhealthy_server_is_reported_at_once() -> None:
     server = VLLM()
     async with serving(server) as target, a_prober() as prober:

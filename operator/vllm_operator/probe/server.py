@@ -22,6 +22,9 @@ SECOND_SECONDS = (
 REQUEST_SECONDS = 30.0  # the first request may compile kernels
 _KV_TOKENS = re.compile(rb'vllm:cache_config_info\{[^}]*kv_cache_size_tokens="(\d+)"')
 _NAMES = 128  # of served models and adapters that are kept from an answer
+_LONGEST_NAME = 256  # twice what the spec allows
+_LONGEST_PATH = 512
+_MOST_TOKENS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,19 +101,19 @@ class Prober:
             return ServerAnswer(healthy=True, problem=f"/v1/models: {reply.problem or f'answers {reply.status}'}")
         served = [card for card in cards if not card.get("parent")]
         adapters = [card for card in cards if card.get("parent")]
-        lengths = (card["max_model_len"] for card in served if isinstance(card.get("max_model_len"), int))
+        lengths = (_length(card.get("max_model_len")) for card in served)
         return ServerAnswer(
             healthy=True,
-            served_models=tuple(str(card["id"]) for card in served)[:_NAMES],
-            max_model_len=next(lengths, None),
-            adapters={str(card["id"]): str(card.get("root") or "") for card in adapters[:_NAMES]},
+            served_models=tuple(card["id"] for card in served)[:_NAMES],
+            max_model_len=next((length for length in lengths if length is not None), None),
+            adapters={card["id"]: str(card.get("root") or "")[:_LONGEST_PATH] for card in adapters[:_NAMES]},
         )
 
     async def _described_without_key(self, target: Target, question: Question) -> ServerAnswer:
         body = {"model": question.names[0] if question.names else None, "prompt": "Hi"}
         said = (await self.reach.ask(target, "/tokenize", body)).json()
         length = said.get("max_model_len") if isinstance(said, dict) else None
-        return ServerAnswer(healthy=True, max_model_len=length if isinstance(length, int) else None)
+        return ServerAnswer(healthy=True, max_model_len=_length(length))
 
     async def _real_request(self, target: Target, model: str, question: Question) -> tuple[str, Failure | None]:
         """Sends one request through the model: "" when it went well, else what went wrong, and why if it tells."""
@@ -165,5 +168,12 @@ def _what_went_wrong(reply: Reply) -> str:
 
 
 def _cards(said: Any) -> list[Mapping[str, Any]]:
+    """The models of an answer that have a name. It comes to stand in a status, and the server may be the tenant's own."""
     data = said.get("data") if isinstance(said, dict) else None
-    return [card for card in data if isinstance(card, dict) and "id" in card] if isinstance(data, list) else []
+    cards = [card for card in data if isinstance(card, dict)] if isinstance(data, list) else []
+    return [card for card in cards if isinstance(card.get("id"), str) and len(card["id"]) <= _LONGEST_NAME]
+
+
+def _length(said: Any) -> int | None:
+    """A context length in tokens; None for what is none."""
+    return said if type(said) is int and 0 < said <= _MOST_TOKENS else None
