@@ -232,7 +232,7 @@ async def test_references_to_foreign_kinds_are_not_deleted_or_released() -> None
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        (401, Forbidden),
+        (401, Busy),
         (403, Forbidden),
         (404, Gone),
         (409, Conflict),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiohttp import web
 
 from tests.wire.fixtures import a_cluster, a_job, a_vllmmodel
 from vllm_operator.cluster import (
@@ -62,6 +63,17 @@ async def test_nodes_are_asked_for_once_a_minute() -> None:
 
     assert found[0]["metadata"]["labels"] == {"gpu": "yes"}
     assert len(fake.audit) == 2
+
+
+async def test_who_is_not_known_for_a_moment_has_not_lost_an_api_for_ten_minutes() -> None:
+    """An autoscaler that is overlooked would have its replicas written over."""
+    async with a_cluster() as (fake, cluster):
+        fake.faults.append(lambda request: web.json_response({"message": "Unauthorized"}, status=401))
+        with pytest.raises(Busy, match="Unauthorized"):
+            await cluster.all_if_served(AUTOSCALERS, "team")
+        fake.put({"apiVersion": AUTOSCALERS[0], "kind": AUTOSCALERS[1], "metadata": {"name": "h", "namespace": "team"}})
+
+        assert len(await cluster.all_if_served(AUTOSCALERS, "team")) == 1
 
 
 async def test_an_answer_that_never_comes_is_busy_not_a_hang() -> None:

@@ -1,10 +1,10 @@
 """What can go wrong with the API server, in the five ways that call for different answers.
 
 ApiError
-├── Busy       the server cannot answer now (429, 5xx, no connection, a timeout): the same call, later
+├── Busy       the server cannot answer now (429, 5xx, no connection, a timeout), or does not know us (401): the same call, later
 ├── Conflict   somebody else was quicker (409): look again, decide anew
 ├── Gone       what is written to is no longer there (404, 410)
-├── Forbidden  the operator, or what it asked for, is not allowed (401, 403): quota and Pod Security, too
+├── Forbidden  the operator, or what it asked for, is not allowed (403): quota and Pod Security, too
 └── Refused    the server does not accept the object (400, 422 and the rest)
 
 OutOfBounds    a bug of ours: a write that would leave the model's namespace
@@ -62,7 +62,7 @@ _NOT_YET_KNOWN = "cannot find RESTMapping for APIVersion"
 _NOT_UNDERSTOOD = "failed to create typed patch object"
 
 _BY_STATUS: Mapping[int, type[ApiError]] = {
-    401: Forbidden, 403: Forbidden, 404: Gone, 409: Conflict, 410: Gone, 408: Busy, 429: Busy,
+    401: Busy, 403: Forbidden, 404: Gone, 409: Conflict, 410: Gone, 408: Busy, 429: Busy,
 }  # fmt: skip
 
 

@@ -168,7 +168,7 @@ def _what_went_wrong(reply: Reply) -> str:
 
 
 def _cards(said: Any) -> list[Mapping[str, Any]]:
-    """The models of an answer that have a name. It comes to stand in a status, and the server may be the tenant's own."""
+    """The models of an answer that have a name. Names come to stand in the status, and the server may be the tenant's own."""
     data = said.get("data") if isinstance(said, dict) else None
     cards = [card for card in data if isinstance(card, dict)] if isinstance(data, list) else []
     return [card for card in cards if isinstance(card.get("id"), str) and len(card["id"]) <= _LONGEST_NAME]
