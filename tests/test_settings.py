@@ -113,6 +113,8 @@ def test_a_file_changes_one_image_and_keeps_the_others(tmp_path: Path) -> None:
         ("images: a", "images: Input should be a valid dictionary"),
         ("[1]", "the document is a list, not a mapping"),
         ("a: [", "is no YAML"),
+        ("a: 2024-13-45", "is no YAML that can be read: month must be in 1..12"),
+        ("a: !!int x", "is no YAML that can be read"),
         ("a: !!python/object:os.system {}", "is no YAML"),
     ],
 )

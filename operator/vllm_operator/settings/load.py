@@ -34,6 +34,8 @@ def load(path: str | Path | None) -> Settings:
         document = yaml.load(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError as error:
         raise SettingsError(f"settings {path} is no YAML: {error}") from error
+    except ValueError as error:  # a day that no month has
+        raise SettingsError(f"settings {path} is no YAML that can be read: {error}") from error
     return from_document({} if document is None else document, f"settings {path}")
 
 
