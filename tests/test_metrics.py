@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import aiohttp
+import pytest
+from aiohttp import web
 
 from tests.wire.fixtures import a_vllmmodel
 from tests.wire.operator import an_operator
+from vllm_operator.cluster import ApiError
 from vllm_operator.metrics import served
 from vllm_operator.queue import Key
 
@@ -32,6 +35,40 @@ async def test_looks_models_and_sizes_are_counted() -> None:
         assert seen['vllm_operator_models{condition="Ready",reason="Serving",status="True"}'] == 1
         assert seen['vllm_operator_model_weights_bytes{name="m",namespace="team"}'] == 1_000_000
         assert seen["vllm_operator_queue_length"] == 1
+
+
+def ready(seen: dict[str, float]) -> list[str]:
+    return [name for name in seen if name.startswith('vllm_operator_models{condition="Ready"')]
+
+
+async def test_a_model_is_counted_by_what_its_status_says_also_where_a_write_was_refused() -> None:
+    def quota(request: web.Request) -> web.Response | None:
+        if request.method == "POST" and request.path.endswith("/persistentvolumeclaims"):
+            return web.json_response({"message": "exceeded quota: storage, requested: 1Gi"}, status=403)
+        return None
+
+    async with an_operator() as op:
+        op.fake.faults.append(quota)
+        op.fake.put(a_vllmmodel())
+        with pytest.raises(ApiError):
+            await op.settle()
+        async with served(op.metrics, "127.0.0.1", 0) as port:
+            seen = await scraped(port)
+
+        assert ready(seen) == ['vllm_operator_models{condition="Ready",reason="QuotaExceeded",status="False"}']
+
+
+async def test_a_model_that_cannot_be_read_is_counted() -> None:
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        op.fake.edit("VLLMModel", "m", {"spec": {"maxModelLen": "many"}})
+        op.doormen.reconciler.changed(Key("team", "m"))
+        await op.look()
+        async with served(op.metrics, "127.0.0.1", 0) as port:
+            seen = await scraped(port)
+
+        assert ready(seen) == ['vllm_operator_models{condition="Ready",reason="InvalidSpec",status="False"}']
 
 
 async def test_a_model_that_is_gone_is_not_counted() -> None:

@@ -56,6 +56,11 @@ class CarryingOut:
         self.status_version = ""
         self.growth_refused = ""
 
+    @property
+    def told(self) -> Status:
+        """What the model's status says now, as far as it was read or written here."""
+        return self._model.status
+
     async def do(self, decision: Decision, *, refused_before: bool = False) -> None:
         """Raises ApiError; a write that the server does not allow is told in the status first.
 

@@ -138,7 +138,7 @@ class Reconciler:
         try:
             model = VLLMModel.model_validate(body)
         except ValidationError as error:
-            await self._refuse(body, error, memory)
+            self._metrics.model(key, await self._refuse(body, error, memory))
             return None
         if model.metadata.deletion_timestamp is not None:
             return None  # its ownerReferences take everything away
@@ -159,13 +159,13 @@ class Reconciler:
             raise
         finally:
             memory.status_version = carrying.status_version or memory.status_version
+            self._metrics.model(key, carrying.told)
         if carrying.growth_refused:
             memory.growth_refused = (_growth_of(look.seen, model), carrying.growth_refused)
             return 0.0  # to tell it
         await self._observer.call(decision.calls, look)
         memory.refused = False
         _log_transition(key, model.status, decision.status)
-        self._metrics.model(key, decision.status)
         if decision.rests_for is not None and decision.look_again_after is not None and memory.events == events:
             memory.rest = Rest(look, self._clock() + decision.rests_for, decision.look_again_after)
         return decision.look_again_after
@@ -185,8 +185,8 @@ class Reconciler:
             return decision
         return decide(model, plan, replace(seen, admitted=admitted.holding(seen.live)), self._now())
 
-    async def _refuse(self, body: Mapping[str, Any], error: ValidationError, memory: Memory) -> None:
-        """The object cannot be read: the API server let through what the types do not know."""
+    async def _refuse(self, body: Mapping[str, Any], error: ValidationError, memory: Memory) -> Status:
+        """The status of an object that cannot be read: the API server let through what the types do not know."""
         metadata = Metadata.model_validate(body["metadata"])
         before = _status_of(body)
         message = f"The spec cannot be read: {_in_words(error)}"
@@ -198,6 +198,7 @@ class Reconciler:
         if status != before:
             writer = Writer(self._cluster.connection, _owner(metadata))
             memory.status_version = await writer.status(status.as_json(), _version_of(body))
+        return status
 
     def _forget(self, key: Key, memory: Memory) -> None:
         self._observer.forget(memory.look)
