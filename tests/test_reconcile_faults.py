@@ -29,6 +29,35 @@ async def test_an_object_of_somebody_else_is_left_alone() -> None:
         assert op.fake.all("Job") == []
 
 
+async def test_a_fault_of_the_operators_own_is_told_and_the_rest_of_the_status_stays() -> None:
+    """Else the status says for ever what it said before, or that nobody has looked yet."""
+
+    def nonsense(request: web.Request) -> web.Response | None:
+        is_deployment = request.method == "GET" and request.path.endswith("/deployments/m")
+        return web.json_response(["no object"]) if is_deployment else None
+
+    async with an_operator() as op:
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        op.fake.faults.append(nonsense)
+        op.doormen.reconciler.changed(Key("team", "m"))
+        for _ in range(2):
+            writes = op.writes()
+            with pytest.raises(AttributeError):
+                await op.look()
+
+        assert op.condition("Ready") == ("Unknown", "OperatorError")
+        assert op.condition("Reconciling") == ("True", "OperatorError")
+        assert op.condition("WeightsReady") == ("True", "Downloaded")
+        assert "AttributeError" in op.status()["conditions"][3]["message"]
+        assert op.writes() == writes, "it is told once"
+
+        op.fake.faults.remove(nonsense)
+        await op.settle()
+        assert op.condition("Ready") == ("True", "Serving")
+        assert op.condition("Reconciling") == ("", "")
+
+
 async def test_a_refused_write_is_told_and_tried_again() -> None:
     def quota(request: web.Request) -> web.Response | None:
         if request.method == "POST" and request.path.endswith("/persistentvolumeclaims"):

@@ -14,16 +14,17 @@ from vllm_operator.api import ConditionType, Status, VLLMModel
 from vllm_operator.cluster import ApiError, Cluster, Conflict, Forbidden, Owner, PlatformWriter, Refused, Writer
 from vllm_operator.cluster.kinds import NODES, VOLUMES, Json, kind_of, path_of, ref_of
 from vllm_operator.decide.deciding import refuse
-from vllm_operator.decide.finding import Fact
+from vllm_operator.decide.finding import Fact, Truth
+from vllm_operator.decide.reasons import StateReason
 from vllm_operator.decide.types import Decision, Mark, Ref
-from vllm_operator.diagnose import Failure, Reason, failure
+from vllm_operator.diagnose import Failure, Reason, failure, masked
 from vllm_operator.diagnose.rules import find
 from vllm_operator.events import Recorder
 from vllm_operator.observe import Look
 from vllm_operator.observe.reading import is_ours, metadata_of
 
 _PLATFORMS = (path_of(VOLUMES), f"{path_of(NODES)}/")
-_SUMMARY = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED)
+_DETAILS = frozenset(ConditionType) - {ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED}
 
 
 class CarryingOut:
@@ -179,14 +180,26 @@ def told_refusal(model: VLLMModel, status: Status, error: ApiError, now: datetim
         or find(error.message, "create")
         or failure(Reason.PodRejected, f"The API server refuses an object of the model: {error.message}")
     )
-    message = f"{found.message} {found.remedy}"
+    return _summed_up(model, status, ("False", found.reason, f"{found.message} {found.remedy}"), now)
+
+
+def told_fault(model: VLLMModel, error: Exception, now: datetime) -> Status:
+    """The model's status with a fault of the operator's own as what hinders it: whether it is Ready, nobody has seen."""
+    what = masked(f"{type(error).__name__}: {error}")[:300].rstrip(". ")
+    message = f"The operator failed at this model by a fault of its own, and tries again; its log has more. {what}."
+    return _summed_up(model, model.status, ("Unknown", StateReason.OPERATOR_ERROR, message), now)
+
+
+def _summed_up(model: VLLMModel, status: Status, ready: tuple[Truth, str, str], now: datetime) -> Status:
+    """The status with that Ready (status, reason, message), still being worked at; its other conditions stay."""
     kept = tuple(
-        Fact(ConditionType(c.type), c.status, c.reason, c.message) for c in status.conditions if c.type not in _SUMMARY
+        Fact(ConditionType(c.type), c.status, c.reason, c.message) for c in status.conditions if c.type in _DETAILS
     )
+    truth, reason, message = ready
     facts = (
         *kept,
-        Fact(ConditionType.READY, "False", found.reason, message),
-        Fact(ConditionType.RECONCILING, "True", found.reason, message),
+        Fact(ConditionType.READY, truth, reason, message),
+        Fact(ConditionType.RECONCILING, "True", reason, message),
     )
     told = refuse(model.status, status.observed_generation, facts, now)
     return status.model_copy(update={"conditions": told.conditions})

@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +15,8 @@ from pydantic import ValidationError
 
 from vllm_operator.admitted import Admitted
 from vllm_operator.api import ConditionType, Metadata, Status, VLLMModel
-from vllm_operator.carry_out import CarryingOut
-from vllm_operator.cluster import Cluster, Forbidden, Owner, Refused, Writer
+from vllm_operator.carry_out import CarryingOut, told_fault
+from vllm_operator.cluster import ApiError, Cluster, Forbidden, Owner, Refused, Writer
 from vllm_operator.cluster.kinds import ref_of
 from vllm_operator.decide.deciding import decide, refuse
 from vllm_operator.decide.finding import Fact
@@ -142,7 +143,23 @@ class Reconciler:
             return None
         if model.metadata.deletion_timestamp is not None:
             return None  # its ownerReferences take everything away
-        return await self._reconcile(key, model, _version_of(body), memory)
+        version = _version_of(body)
+        try:
+            return await self._reconcile(key, model, version, memory)
+        except ApiError:
+            raise
+        except Exception as error:
+            await self._tell_fault(key, model, version, error, memory)
+            raise
+
+    async def _tell_fault(self, key: Key, model: VLLMModel, version: str, error: Exception, memory: Memory) -> None:
+        """Whoever looks at the model is to see that the operator fails at it, and not what was so before."""
+        status = told_fault(model, error, self._now())
+        self._metrics.model(key, status)
+        writer = Writer(self._cluster.connection, _owner(model.metadata))
+        if status != model.status:
+            with suppress(ApiError):  # the next try tells it
+                memory.status_version = await writer.status(status.as_json(), version)
 
     async def _reconcile(self, key: Key, model: VLLMModel, version: str, memory: Memory) -> float | None:
         plan = plan_model(model, self._settings)

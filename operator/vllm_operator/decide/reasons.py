@@ -36,6 +36,7 @@ class StateReason(StrEnum):
 
     NAME_CONFLICT = "NameConflict"
     REFERENCE_NOT_FOUND = "ReferenceNotFound"
+    OPERATOR_ERROR = "OperatorError"
 
     # Events only.
     RESTORED = "Restored"
