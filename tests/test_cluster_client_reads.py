@@ -71,6 +71,7 @@ async def test_who_is_not_known_for_a_moment_has_not_lost_an_api_for_ten_minutes
         fake.faults.append(lambda request: web.json_response({"message": "Unauthorized"}, status=401))
         with pytest.raises(Busy, match="Unauthorized"):
             await cluster.all_if_served(AUTOSCALERS, "team")
+        fake.faults.clear()
         fake.put({"apiVersion": AUTOSCALERS[0], "kind": AUTOSCALERS[1], "metadata": {"name": "h", "namespace": "team"}})
 
         assert len(await cluster.all_if_served(AUTOSCALERS, "team")) == 1
