@@ -54,12 +54,8 @@ def spec(fake: Kubernetes) -> dict[str, Any]:
 
 
 async def acquired(lease: Lease) -> bool:
-    try:
-        async with asyncio.timeout(0.2):
-            await lease.acquire()
-    except TimeoutError:
-        return False
-    return True
+    """Whether one try of `acquire` is enough: how many there are in a time depends on the machine."""
+    return await lease._try()
 
 
 async def test_the_first_comes_to_lead_and_the_second_waits() -> None:
