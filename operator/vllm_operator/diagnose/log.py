@@ -70,6 +70,7 @@ _NOISE = re.compile(
 _HARMLESS = re.compile(
     r"Error saving model info cache|Failed to import from vllm\._[A-Za-z]|Error retrieving (?:file list|safetensors)|, retrying \d of \d"
     r"|^Error while downloading from https?://|^\{\"timestamp\":\"[^\"]{1,40}\",\"level\":\"\w{4,5}\",\"fields\":"
+    r"|Failed to collect processor kwargs|NVLink detection (?:failed|not possible)|XGMI detection failed|amdsmi device \w{4,5} query failed"
     r"|Ignoring import error|Failed to load plugin|Could not load .{0,60}plugin|Cannot use FlashAttention|Error in inspecting model architecture .{0,80}retry"
 )
 _CALL = re.compile(r"Invocation of \w{1,20}_lora method failed")
