@@ -40,6 +40,7 @@ _LEVEL = re.compile(
 )
 _LOGGING = re.compile(
     r"- (?:[\w]{1,40}\.){0,8}(?P<site>\w{1,60}) - (?P<level>TRACE|DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL) - "  # Python's own format
+    r"|- (?P<plain>TRACE|DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL) - (?P<there>[\w./-]{1,120}:\d{1,6}) - "  # FlashInfer's
     r"|\[(?P<only>TRACE|DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\] (?:\[(?P<at>[\w./-]{1,120}:\d{1,6})[^\]]{0,40}\] )?"
 )
 _GLOG = re.compile(
@@ -130,9 +131,9 @@ def _plain(rest: str, level: str = "", process: str = "") -> Line:
             process = match.groupdict().get("name") or process or "rank"
         elif not site and (match := _LEVEL.match(rest) or _GLOG.match(rest) or _LOGGING.match(rest)):
             found = match.groupdict()
-            said = found["level"] or found["only"]
+            said = found["level"] or found.get("plain") or found.get("only") or ""
             level = _LEVELS.get(said, said)
-            site = found.get("site") or found.get("old") or found.get("at") or "-"
+            site = found.get("site") or found.get("old") or found.get("at") or found.get("there") or "-"
         else:
             break
         rest = rest[match.end() :]

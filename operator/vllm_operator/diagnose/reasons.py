@@ -146,7 +146,7 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, str, bool], ...]]] = {
     ),
     "Memory and hardware": (
         ("KVCacheTooSmall", "The KV cache left on the GPU cannot hold one request of `maxModelLen` tokens.",
-         "Lower `maxModelLen` to the length in the message, or raise `gpuMemoryUtilization`, or set `kvCacheDtype: fp8`.", False),
+         "Lower `maxModelLen` (the message names the length that fits, where vLLM knows it), raise `gpuMemoryUtilization` or `tensorParallelSize`, or set `kvCacheDtype: fp8`.", False),
         ("NoMemoryForKVCache", "The weights and activations leave no GPU memory for the KV cache.",
          "Raise `gpuMemoryUtilization` or `tensorParallelSize`, quantize the model, or use a larger GPU.", False),
         ("GPUMemoryInUse", "Something else holds memory on the GPU when the server starts.",
