@@ -52,7 +52,7 @@ def test_layers_that_share_have_queries_alone_and_a_wider_mlp() -> None:
     shape = text_of("gemma-4-e2b")
 
     assert [heads.shared for heads in shape.attention] == [False] * 15 + [True] * 20
-    assert shape.widened == (1,) * 15 + (2,) * 20
+    assert shape.widths == (6144,) * 15 + (12288,) * 20
 
 
 def test_values_that_are_the_keys_are_in_the_files_once_and_in_memory_twice() -> None:

@@ -36,7 +36,7 @@ def test_parameters_are_counted_as_transformers_builds_them(name: str) -> None:
     """Norms and biases are left out (under 0.4 %), and so is BERT's head for its masked words (under 1 %)."""
     shape = shape_of(name)
     # The state matrix of Mamba 1 is counted twice, as it takes 32 bits.
-    within = 0.01 if shape.is_encoder or shape.vision or shape.model_type in ("mamba", "falcon_mamba") else 0.004
+    within = 0.01 if shape.is_encoder or shape.encoders or shape.model_type in ("mamba", "falcon_mamba") else 0.004
 
     assert shape.missing == ()
     counted = sum(matrix.total for matrix in matrices(shape)) - padding(shape)

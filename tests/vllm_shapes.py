@@ -30,6 +30,8 @@ def like_cuda() -> None:
     backend = importlib.import_module("vllm.v1.attention.backends.cpu_attn").CPUAttentionBackend
     multiple = importlib.import_module("vllm.v1.attention.backend").MultipleOf
     backend.get_supported_kernel_block_sizes = staticmethod(lambda *_: [multiple(16)])
+    # This CPU's own choice of 32 bits for recurrent states.
+    importlib.import_module("torch").cpu._is_avx512_bf16_supported = lambda: False
     # What is compiled on a GPU only; nothing is run here.
     importlib.import_module("vllm.triton_utils").triton.set_allocator = lambda *_: None
     registry = importlib.import_module("vllm.model_executor.models.registry")
@@ -51,6 +53,22 @@ def one_process() -> None:
     parallel.initialize_model_parallel(1, 1)
 
 
+class Open(dict[str, Any]):
+    """A mapping whose entries are attributes, too, as the classes that come with checkpoints make of theirs."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+
+def opened(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Open({name: opened(each) for name, each in value.items()})
+    return [opened(each) for each in value] if isinstance(value, list) else value
+
+
 def known(config: dict[str, Any]) -> None:
     """Model types whose class comes with the checkpoint: its fields are all that vLLM reads of them."""
     auto = importlib.import_module("transformers").AutoConfig
@@ -59,18 +77,19 @@ def known(config: dict[str, Any]) -> None:
     ours = importlib.import_module("vllm.transformers_utils.config")._CONFIG_REGISTRY
     name = config["model_type"]
     if name not in mapping and name not in ours:
-        auto.register(name, type("Remote", (base,), {"model_type": name}))
+        made = {"model_type": name, "__init__": lambda self, **told: base.__init__(self, **opened(told))}
+        auto.register(name, type(f"{name.capitalize()}Config", (base,), made))
 
 
-def alone(config: dict[str, Any], architecture: str) -> dict[str, Any]:
-    """The language model of a multimodal one, as its wrapper makes it: the nested part, as this architecture."""
+def alone(config: dict[str, Any], architecture: str, kind: str) -> dict[str, Any]:
+    """The language model of a multimodal one, as its wrapper makes it: the nested part, as this architecture (and kind)."""
     if not architecture:
         return config
     parts = ("thinker_config", "text_config", "llm_config", "language_config")
     text = config
     while nested := next((text[part] for part in parts if part in text), None):
         text = nested
-    return {"dtype": "bfloat16", **text, "architectures": [architecture]}
+    return {"dtype": "bfloat16", **text, "architectures": [architecture], **({"model_type": kind} if kind else {})}
 
 
 def engine(config: dict[str, Any], length: int) -> Any:
@@ -80,6 +99,7 @@ def engine(config: dict[str, Any], length: int) -> Any:
     arguments = importlib.import_module("vllm.engine.arg_utils").EngineArgs(
         model=folder, skip_tokenizer_init=True, load_format="dummy", enforce_eager=True, dtype="bfloat16",
         block_size=16, max_model_len=length, max_num_batched_tokens=8192, max_num_seqs=1024, enable_chunked_prefill=True,
+        enable_prefix_caching=False,
     )  # fmt: skip
     made = arguments.create_engine_config()
     made.scheduler_config.async_scheduling = True
@@ -104,9 +124,19 @@ def parameters(model: Any) -> dict[str, int]:
     return {"parameters": sum(held.numel() for held in model.parameters()), "rope": rope}
 
 
+def aligned(made: Any) -> None:
+    """Blocks as large as a recurrent layer's state asks, as every platform but the CPU works them out."""
+    platform = importlib.import_module("vllm.platforms.interface").Platform
+    with importlib.import_module("vllm.config").set_current_vllm_config(made):
+        platform.update_block_size_for_backend.__func__(
+            importlib.import_module("vllm.platforms").current_platform, made
+        )
+
+
 def cache(made: Any, memory: int) -> dict[str, Any]:
     """What vLLM makes of this many bytes; empty for a model that keeps nothing."""
     utils = importlib.import_module("vllm.v1.core.kv_cache_utils")
+    aligned(made)
     specs = importlib.import_module("vllm.v1.worker.gpu.attn_utils").get_kv_cache_spec(made)
     if not specs:
         return {}
@@ -121,7 +151,7 @@ def cache(made: Any, memory: int) -> dict[str, Any]:
 
 
 def answer(asked: dict[str, Any]) -> dict[str, Any]:
-    config = alone(asked["config"], asked.get("text", ""))
+    config = alone(asked["config"], asked.get("text", ""), asked.get("kind", ""))
     known(config)
     made = engine(config, asked["length"])
     model = build(made)

@@ -9,7 +9,19 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 MULTI_HEAD_LATENT = frozenset(
-    {"deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "kimi_linear", "glm4_moe_lite", "glm_moe_dsa"}
+    {
+        *(
+            "axk1",
+            "deepseek_v2",
+            "deepseek_v3",
+            "deepseek_v32",
+            "glm4_moe_lite",
+            "glm_moe_dsa",
+            "kimi_k2",
+            "kimi_linear",
+        ),
+        *("longcat_flash", "pangu_ultra_moe"),
+    }
 )
 """Model types whose attention vLLM caches as one latent vector once `kv_lora_rank` is set (its is_deepseek_mla)."""
 
@@ -35,7 +47,8 @@ class Window(BaseModel):
 class Family(BaseModel):
     """One model type. `own_heads`: the fields that tell a kind of layer's heads (query, kv, dim, value) where they differ.
 
-    `own_values`: values may be of another width than keys. `reads`: fields that the fit refuses of other families.
+    `own_values`: values may be of another width than keys. `unfolded`: keys and values are made through a latent and
+    kept whole. `crossed`: every layer attends to an encoder's output, too. `reads`: fields that the fit refuses of other families.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,12 +59,15 @@ class Family(BaseModel):
     window: Window = Window()
     positions: Literal["rotary", "learned", "alibi"] = "rotary"
     two_ropes: bool = False
+    rope_each_layer: bool = False
     multi_query: bool = False
     encoder: bool = False
     gated_attention: bool = False
     recurrent: Literal["mamba1", "mamba2", "conv"] | None = None
     own_heads: Mapping[str, Mapping[str, str]] = {}
     own_values: bool = False
+    unfolded: bool = False
+    crossed: bool = False
     reads: frozenset[str] = frozenset()
 
     def within(self, nested: bool) -> "Family":

@@ -21,7 +21,10 @@ CACHE_BYTES = {"fp8": 1.0, "int8": 1.0, "int4": 0.5, "nvfp4": 0.5625, "float16":
 
 @dataclass(frozen=True, slots=True)
 class CachePlan:
-    """How one GPU's KV cache is cut up. `block_bytes` 0 means there is no cache (encoders)."""
+    """How one GPU's KV cache is cut up. `block_bytes` 0 means there is no cache (encoders).
+
+    `encoded`: tokens of an encoder's output that vLLM sets aside for a request that reads one.
+    """
 
     groups: tuple[Group, ...]
     block_tokens: int
@@ -30,6 +33,7 @@ class CachePlan:
     window: int
     in_flight: int
     states_per_request: int
+    encoded: int
 
     def blocks(self, length: int) -> int:
         """Blocks that one request of this many tokens takes at most."""
@@ -37,6 +41,8 @@ class CachePlan:
         for group in self.groups:
             if group.kind == "recurrent":
                 total += group.count * self.states_per_request
+            elif group.kind == "cross":
+                total += group.count * -(-self.encoded // group.tokens)
             elif group.kind == "sliding":
                 kept = min(self.window - 1 + self.in_flight, length)
                 total += group.count * (-(-kept // group.tokens) + 1)
@@ -72,7 +78,7 @@ def plan_cache(shape: ModelShape, arguments: Arguments, dtype_bytes: int, batche
     stacks = stacks_of(shape, arguments, dtype_bytes)
     tokens = arguments.block_size or BLOCK
     if shape.is_encoder or not stacks:
-        return CachePlan((), tokens, 0, 0, 0, 0, 0)
+        return CachePlan((), tokens, 0, 0, 0, 0, 0, 0)
     tokens = block_tokens(stacks, tokens, max(tokens, 128) if shape.latent is not None else tokens)
     groups, size, block = deal(stacks, tokens)
     stages = arguments.pipeline_parallel_size
@@ -80,7 +86,14 @@ def plan_cache(shape: ModelShape, arguments: Arguments, dtype_bytes: int, batche
     kept = sum(stack.count * stack.size for stack in stacks if stack.kind != "recurrent")
     states = 2 if arguments.enable_prefix_caching and shape.recurrent is not None else 1
     return CachePlan(
-        groups, tokens, block * -(-size // stages) // size, -(-kept // stages), shape.window, in_flight, states
+        groups=groups,
+        block_tokens=tokens,
+        block_bytes=block * -(-size // stages) // size,
+        bytes_per_token=-(-kept // stages),
+        window=shape.window,
+        in_flight=in_flight,
+        states_per_request=states,
+        encoded=batched_tokens,
     )
 
 
@@ -88,12 +101,13 @@ def stacks_of(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> tupl
     """The layers that keep something, by what they keep; a layer may have attention and a state."""
     found: Counter[tuple[Kind, int]] = Counter()
     for kind, heads in zip(shape.kinds, shape.attention, strict=True):
-        if kind in ("full", "sliding", "both") and not heads.shared:
+        if kind in ("full", "sliding", "both", "crossed") and not heads.shared:
             size = attention_bytes(shape, heads, arguments, dtype_bytes)
             found["sliding" if kind == "sliding" else "full", size] += 1
+            found["cross", size] += kind == "crossed"
         if kind in ("recurrent", "both") and shape.recurrent is not None:
             found["recurrent", shape.recurrent.state_bytes(arguments.tensor_parallel_size, dtype_bytes)] += 1
-    return tuple(Stack(kind, count, size) for (kind, size), count in found.items() if size)
+    return tuple(Stack(kind, count, size) for (kind, size), count in found.items() if size and count)
 
 
 def _batches(shape: ModelShape, arguments: Arguments) -> int:

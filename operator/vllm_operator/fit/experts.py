@@ -22,10 +22,14 @@ def read_experts(text: Fields, layers: int, model_type: str) -> Experts | None:
     count = _first(text, "num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
     if not count or count < 2:
         return None
-    wide = _first(text, "moe_intermediate_size", "expert_intermediate_size") or text.need("intermediate_size")
+    wide = _first(text, "moe_intermediate_size", "expert_intermediate_size", "expert_hidden_dim") or text.need(
+        "intermediate_size"
+    )
     return Experts(
         count=count,
-        per_token=_first(text, "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
+        per_token=_first(
+            text, "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k", "top_k_experts"
+        )
         or 1,
         intermediate=wide,
         shared_intermediate=_shared(text, wide, model_type),
@@ -56,8 +60,8 @@ def _shared(text: Fields, wide: int, model_type: str) -> int:
         return text.need("intermediate_size")
     shared = text.whole("shared_expert_intermediate_size")
     each = text.whole("moe_shared_expert_intermediate_size") or 0
-    if each and model_type == "nemotron_h":
-        number = text.whole("n_shared_experts", least=0)
+    if each and model_type in ("nemotron_h", "bailing_moe", "bailing_moe_v2"):
+        number = text.whole("n_shared_experts", "num_shared_experts", least=0)
         return each * (1 if number is None else number)
     return (
         shared

@@ -78,6 +78,16 @@ class Fields:
             return ()
         return tuple(item for item in value if isinstance(item, int) and not isinstance(item, bool))
 
+    def saying(self, more: Mapping[str, object]) -> "Fields":
+        """The same part of the same file with these in place of what it says, sharing `missing`."""
+        return Fields({**self._data, **more}, self._path, self.missing)
+
     def part(self, name: str) -> "Fields":
         """A nested mapping (empty when absent), sharing `missing` and naming its fields `name.field`."""
         return Fields(self._data.get(name), f"{self._path}{name}.", self.missing)
+
+    def parts(self, name: str) -> tuple["Fields", ...]:
+        """The mappings of a list, sharing `missing`; what is no mapping reads as an empty one."""
+        value = self._data.get(name)
+        listed = value if isinstance(value, list | tuple) else ()
+        return tuple(Fields(each, f"{self._path}{name}.", self.missing) for each in listed)

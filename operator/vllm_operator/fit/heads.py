@@ -13,7 +13,7 @@ class Heads:
     """One layer's heads: how many make queries and keys, and the width of a key and of a value.
 
     `shared`: the layer reads the keys and values of an earlier one and has none. `joined`: its values are its keys, of
-    which the files hold one and vLLM two.
+    which the files hold one and vLLM two. `rank`: the width that queries are made through, 0 where they are made at once.
     """
 
     query: int
@@ -22,11 +22,15 @@ class Heads:
     value: int
     shared: bool = False
     joined: bool = False
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Latent:
-    """Multi-head latent attention: dimensions of the shared latent and of the heads made from it."""
+    """Multi-head latent attention: dimensions of the shared latent and of the heads made from it.
+
+    `unfolded`: it is not what is kept, but the keys and values made from it.
+    """
 
     kv_rank: int
     rope_dim: int
@@ -36,6 +40,7 @@ class Latent:
     indexer_dim: int
     indexer_heads: int
     indexer_width: int
+    unfolded: bool = False
 
 
 def read_heads(text: Fields, rules: Family, kinds: tuple[LayerKind, ...], hidden: int) -> tuple[Heads, ...]:
@@ -62,10 +67,12 @@ def _base(text: Fields, rules: Family, hidden: int) -> Heads:
         "num_attention_heads", "n_head", "n_heads", "num_heads", default=default.get("num_attention_heads")
     )
     dim = text.whole("head_dim", "kv_channels", "attention_head_dim") or default.get("head_dim") or 0
+    if rules.unfolded:
+        dim = text.need("qk_nope_head_dim") + text.need("qk_rope_head_dim")
     if not dim:
         dim = max(1, hidden // query) if query else 0
     value = text.whole("v_head_dim") or dim if rules.own_values else dim
-    return Heads(query, _kv_heads(text, rules, query), dim, value)
+    return Heads(query, _kv_heads(text, rules, query), dim, value, rank=text.whole("share_q_dim") or 0)
 
 
 def _kv_heads(text: Fields, rules: Family, heads: int) -> int:
@@ -89,7 +96,7 @@ def _of_kind(text: Fields, rules: Family, base: Heads, kind: LayerKind) -> Heads
     joined = text.flag("attention_k_eq_v") and kind == "full"
     kv = base.kv if "attention_k_eq_v" in text and not joined else _told(text, rules, names, "kv", base.kv)
     dim = _told(text, rules, names, "dim", base.dim)
-    value = _told(text, rules, names, "value", base.value) if rules.own_values else dim
+    value = _told(text, rules, names, "value", dim) if rules.own_values else dim
     return Heads(_told(text, rules, names, "query", base.query), kv, dim, value, joined=joined)
 
 
@@ -121,9 +128,9 @@ def _entries(raw: object) -> list[tuple[str, object]]:
     return [(str(name), told) for name, told in raw.items()] if isinstance(raw, Mapping) else []
 
 
-def read_latent(text: Fields, model_type: str) -> Latent | None:
-    """The latent of a model that keeps one, else None."""
-    if model_type not in MULTI_HEAD_LATENT or "kv_lora_rank" not in text:
+def read_latent(text: Fields, rules: Family, model_type: str) -> Latent | None:
+    """The latent that keys and values are made through, whether it is kept or they are; else None."""
+    if "kv_lora_rank" not in text or not (rules.unfolded or model_type in MULTI_HEAD_LATENT):
         return None
     indexer = text.whole("index_head_dim") or 0
     return Latent(
@@ -136,4 +143,5 @@ def read_latent(text: Fields, model_type: str) -> Latent | None:
         indexer_dim=indexer + -(-indexer // 128) * 4 if indexer else 0,
         indexer_heads=text.whole("index_n_heads") or 64,
         indexer_width=indexer,
+        unfolded=rules.unfolded,
     )

@@ -6,7 +6,7 @@ from typing import Literal
 from vllm_operator.fit.architectures import Family
 from vllm_operator.fit.fields import Fields
 
-LayerKind = Literal["full", "sliding", "recurrent", "both", "none"]
+LayerKind = Literal["full", "sliding", "recurrent", "both", "crossed", "none"]
 
 NAMES: dict[str, LayerKind] = {
     "full_attention": "full",
@@ -69,6 +69,8 @@ class Recurrent:
 
 def read_kinds(text: Fields, rules: Family, layers: int, model_type: str) -> tuple[LayerKind, ...]:
     """One kind a layer. A name that is not known is noted as missing and read as full attention."""
+    if rules.crossed:
+        return _full_at(set(), layers, "crossed")
     named = text.texts("layer_types") or text.texts("layers_block_type")
     if named:
         return _named(text, rules, named, layers)

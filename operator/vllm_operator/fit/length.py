@@ -65,12 +65,12 @@ def rope_rows(text: Fields, rules: Family) -> tuple[int, int]:
     """
     if rules.positions != "rotary" or text.text("position_embedding_type") in ("nope", "alibi", "absolute"):
         return 0, 0
-    rows = text.whole("max_position_embeddings", "n_positions", "seq_length") or rules.defaults.get(
+    rows = text.whole("max_position_embeddings", "n_positions", "seq_length", "max_seq_len") or rules.defaults.get(
         "max_position_embeddings", 0
     )
     scaling, kind, factor = _scaling(text)
     # Positions in images and videos: vLLM makes the table of these four times as long (MRotaryEmbedding).
-    rows *= 4 if "mrope_section" in scaling else 1
+    rows *= 4 if "mrope_section" in scaling or rules.rope_each_layer else 1
     second = rows if rules.two_ropes else 0
     if kind == "linear":
         return int(rows * factor), second

@@ -53,10 +53,9 @@ def matrices(shape: ModelShape) -> tuple[Matrix, ...]:
         found += _per_layer(shape, shape.per_layer)
     if shape.experts is not None:
         found += _experts(shape, shape.experts)
-    if shape.vision is not None and shape.vision.hidden:
-        tower = shape.vision
-        elements = 4 * tower.hidden**2 + 2 * tower.hidden * tower.intermediate
-        found.append(Matrix(elements, tower.layers, "vision", linear=False))
+    for encoder in shape.encoders:
+        elements = 4 * encoder.hidden**2 + 2 * encoder.hidden * encoder.intermediate
+        found.append(Matrix(elements, encoder.layers, "vision", linear=False))
     return tuple(matrix for matrix in found if matrix.total > 0)
 
 
@@ -73,12 +72,13 @@ def _ends(shape: ModelShape) -> Iterator[Matrix]:
 
 
 def _attention(shape: ModelShape) -> Iterator[Matrix]:
-    with_attention = [
-        h for kind, h in zip(shape.kinds, shape.attention, strict=True) if kind not in ("recurrent", "none")
-    ]
+    pairs = list(zip(shape.kinds, shape.attention, strict=True))
+    with_attention = [heads for kind, heads in pairs if kind not in ("recurrent", "none")]
+    # The attention to an encoder's output is made as the other is.
+    with_attention += [heads for kind, heads in pairs if kind == "crossed"]
     for heads, layers in Counter(with_attention).items():
-        if shape.latent is not None:
-            yield from _latent(shape, shape.latent, layers)
+        if shape.made_through is not None:
+            yield from _latent(shape, shape.made_through, layers)
         elif heads.query:
             yield from _heads(shape, heads, layers)
 
@@ -90,6 +90,10 @@ def _heads(shape: ModelShape, heads: Heads, layers: int) -> Iterator[Matrix]:
     wide = 2 * query if shape.family is not None and shape.family.gated_attention else query
     both = 0 if heads.shared else heads.kv * (heads.dim + heads.value) * hidden
     values = heads.kv * heads.value * hidden if heads.joined and both else 0
+    if heads.rank:
+        # Step 3 makes its queries through a narrower width; that and the keys are whole on every GPU.
+        yield Matrix(heads.rank * query, layers, inputs=heads.rank)
+        wide = heads.rank
     yield Matrix(wide * hidden + both - values, layers, kv_elements=both - values, inputs=hidden, kv_heads=heads.kv)
     yield Matrix(values, layers, kv_elements=values, inputs=hidden, kv_heads=heads.kv, made=True)
     yield Matrix(heads.query * heads.value * hidden, layers, inputs=heads.query * heads.value, across=True)
@@ -152,10 +156,9 @@ def _mlps(shape: ModelShape) -> Iterator[Matrix]:
     layers = shape.layers - len(with_experts)
     if shape.model_type == "nemotron_h":
         layers = sum(kind == "none" for kind in shape.kinds) - len(with_experts)
-    times = Counter(shape.widened) or {1: layers}
+    times = Counter(shape.widths) or {shape.intermediate: layers}
     wide = 2 if shape.family.mlp == "gated" else 1
-    for factor, count in times.items():
-        inner = factor * shape.intermediate
+    for inner, count in times.items():
         yield Matrix(wide * inner * shape.hidden, count, inputs=shape.hidden)
         yield Matrix(inner * shape.hidden, count, inputs=inner, across=True)
 

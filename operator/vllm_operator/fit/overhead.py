@@ -113,7 +113,7 @@ def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, 
         warm_up=0 if old else CONTEXT + int(7.5 * logits) - activations // 2,
         warm_up_is_sure=seqs <= MEASURED_SEQS,
         spread=SPREAD.get(accelerator.vendor, 2 * GIB),
-        uncounted=2 * GIB if shape.vision is not None else _per_layer_copy(shape, arguments, dtype_bytes),
+        uncounted=2 * GIB if shape.encoders else _per_layer_copy(shape, arguments, dtype_bytes),
     )
 
 
@@ -160,7 +160,7 @@ def uses_old_runner(shape: ModelShape, arguments: Arguments) -> bool:
 
     Source: VllmConfig.use_v2_model_runner.
     """
-    if shape.recurrent is not None or shape.is_encoder or arguments.runner == "pooling":
+    if shape.recurrent is not None or shape.is_encoder or shape.is_crossed or arguments.runner == "pooling":
         return True
     if arguments.speculative_method and arguments.speculative_method not in NEW_RUNNER_SPECULATION:
         return True

@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vllm_operator.fit.architectures import MULTI_HEAD_LATENT, Family, families
+from vllm_operator.fit.dialects import LARGEST_LAYERS, canonical
+from vllm_operator.fit.encoders import Encoder, encoder_notes, read_encoders
 from vllm_operator.fit.experts import Experts, read_experts
 from vllm_operator.fit.fields import Fields
 from vllm_operator.fit.gemma import PerLayer, read_per_layer
 from vllm_operator.fit.heads import Heads, Latent, read_heads, read_latent
 from vllm_operator.fit.layers import LayerKind, Recurrent, read_kinds, read_recurrent, read_window
 from vllm_operator.fit.length import context_lengths, rope_rows, yarn_lengths
-from vllm_operator.fit.widths import read_widened, read_width
+from vllm_operator.fit.widths import read_width, read_widths
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 UNREAD = (
@@ -22,18 +24,6 @@ UNREAD = (
     # Kimi K3's additions to Kimi Linear.
     *("routed_expert_hidden_size", "attn_res_block_size"),
 )
-LARGEST_LAYERS = 1024
-"""More layers than any model has; a larger number is taken for damage (and would cost time)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Vision:
-    """A vision tower, as far as its configuration tells; its weights are an estimate."""
-
-    hidden: int
-    intermediate: int
-    layers: int
-    patches: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +42,15 @@ class ModelShape:
     vocab: int
     attention: tuple[Heads, ...]
     intermediate: int
-    widened: tuple[int, ...]
+    widths: tuple[int, ...]
     tied: bool
     kinds: tuple[LayerKind, ...]
     window: int
     recurrent: Recurrent | None
-    latent: Latent | None
+    made_through: Latent | None
     experts: Experts | None
     per_layer: PerLayer | None
-    vision: Vision | None
+    encoders: tuple[Encoder, ...]
     longest: int
     usual: int
     rope_bytes: int
@@ -74,6 +64,16 @@ class ModelShape:
     @property
     def is_encoder(self) -> bool:
         return self.family is not None and self.family.encoder
+
+    @property
+    def is_crossed(self) -> bool:
+        """Whether a decoder keeps keys and values of an encoder's output, too."""
+        return "crossed" in self.kinds
+
+    @property
+    def latent(self) -> Latent | None:
+        """The latent that is kept for every token; None where keys and values are."""
+        return None if self.made_through is None or self.made_through.unfolded else self.made_through
 
     @property
     def heads(self) -> int:
@@ -92,25 +92,28 @@ class ModelShape:
 
     @property
     def has_attention(self) -> bool:
-        return any(kind in ("full", "sliding", "both") for kind in self.kinds)
+        return any(kind in ("full", "sliding", "both", "crossed") for kind in self.kinds)
 
 
 def read_shape(config: Mapping[str, object]) -> ModelShape:
     """The shape told by a config.json; never raises, see `missing`."""
     root = Fields(config)
-    text = _text_part(root)
-    model_type = text.text("model_type") or root.text("model_type")
+    part = _text_part(root)
+    model_type = part.text("model_type") or root.text("model_type")
+    text = canonical(part, model_type)
     family = families().get(model_type)
     if family is None:
         named = f"model_type {model_type} (not one the fit knows)" if model_type else "model_type"
         root.missing.append(named)
-    rules = (family or Family(mlp="gated")).within(nested=text is not root)
+    rules = (family or Family(mlp="gated")).within(nested=part is not root)
     layers = _layers(text, rules, model_type)
     hidden = _need(text, rules, "hidden_size", "n_embd", "d_model")
     kinds = read_kinds(text, rules, layers, model_type)
     heads = read_heads(text, rules, kinds, hidden)
     experts = read_experts(text, layers, model_type)
+    width = read_width(text, rules, hidden, model_type, experts)
     longest, usual = context_lengths(text, rules, model_type)
+    encoders = read_encoders(root, text, rules)
     _refuse_unread(text, root, rules)
     return ModelShape(
         model_type=model_type,
@@ -120,16 +123,16 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         hidden=hidden,
         vocab=_need(text, rules, "vocab_size", "padded_vocab_size"),
         attention=heads,
-        intermediate=read_width(text, rules, hidden, model_type, experts),
-        widened=read_widened(text, layers),
+        intermediate=width,
+        widths=read_widths(text, layers, width),
         tied=_tied(text, root, rules),
         kinds=kinds,
         window=read_window(text, rules) or 0,
         recurrent=read_recurrent(text, rules, model_type) if any(k in ("recurrent", "both") for k in kinds) else None,
-        latent=read_latent(text, model_type),
+        made_through=read_latent(text, rules, model_type),
         experts=experts,
         per_layer=read_per_layer(text, rules),
-        vision=_vision(root),
+        encoders=encoders,
         longest=longest,
         usual=usual,
         rope_bytes=_rope_bytes(text, rules, model_type, kinds, heads),
@@ -138,7 +141,7 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         draft_layers=text.whole("num_nextn_predict_layers") or 0,
         embedding=text.whole("word_embed_proj_dim") or hidden,
         missing=tuple(dict.fromkeys(root.missing)),
-        assumed=_assumed(root, yarn_lengths(text, rules)),
+        assumed=_assumed(encoders, yarn_lengths(text, rules)),
     )
 
 
@@ -169,20 +172,6 @@ def _tied(text: Fields, root: Fields, rules: Family) -> bool:
     return rules.tied
 
 
-def _vision(root: Fields) -> Vision | None:
-    if "vision_config" not in root:
-        return None
-    tower = Fields(root.raw("vision_config"))
-    hidden = tower.whole("hidden_size", "embed_dim", "width") or 0
-    layers = tower.whole("num_hidden_layers", "depth", "layers") or 0
-    if root.text("model_type") in ("qwen2_vl",):
-        # There hidden_size is the width of the language model that the tower feeds; the tower's own has a default.
-        hidden, layers = tower.whole("embed_dim") or 1280, layers or 32
-    wide = tower.whole("intermediate_size") or hidden * int(tower.number("mlp_ratio") or 4)
-    side = (tower.whole("image_size") or 448) // (tower.whole("patch_size") or 14)
-    return Vision(hidden=hidden, intermediate=wide, layers=min(layers, LARGEST_LAYERS), patches=side * side)
-
-
 def _rope_bytes(
     text: Fields, rules: Family, model_type: str, kinds: tuple[LayerKind, ...], heads: tuple[Heads, ...]
 ) -> int:
@@ -190,11 +179,15 @@ def _rope_bytes(
     first, second = rope_rows(text, rules)
     widest = max((each.dim for each in heads), default=0)
     sliding = max((each.dim for kind, each in zip(kinds, heads, strict=True) if kind == "sliding"), default=widest)
-    return 2 * (first * _rotary_dim(text, model_type, widest) + second * _rotary_dim(text, model_type, sliding))
+    # Ernie's models of images have a table in each layer, where all others share one.
+    first *= len(kinds) if rules.rope_each_layer else 1
+    return 2 * (
+        first * _rotary_dim(text, rules, model_type, widest) + second * _rotary_dim(text, rules, model_type, sliding)
+    )
 
 
-def _rotary_dim(text: Fields, model_type: str, head_dim: int) -> int:
-    if model_type in MULTI_HEAD_LATENT:
+def _rotary_dim(text: Fields, rules: Family, model_type: str, head_dim: int) -> int:
+    if model_type in MULTI_HEAD_LATENT or rules.unfolded:
         return text.whole("qk_rope_head_dim") or head_dim
     share = text.number("partial_rotary_factor", "rotary_pct") or text.part("rope_parameters").number(
         "partial_rotary_factor"
@@ -217,21 +210,18 @@ def _refuse_unread(text: Fields, root: Fields, rules: Family) -> None:
         known = name in rules.reads
         if name in text and text.raw(name) not in (0, [], {}) and not known:
             root.missing.append(f"a model of {name}")
-    if root.flag("is_encoder_decoder") or "decoder_layers" in root:
+    if not rules.crossed and (root.flag("is_encoder_decoder") or "decoder_layers" in root):
         root.missing.append("the cross-attention cache of an encoder-decoder")
     if isinstance(text.raw("num_key_value_heads"), list):
         root.missing.append("num_key_value_heads per layer")
 
 
-def _assumed(root: Fields, lengths: tuple[int, int]) -> tuple[str, ...]:
+def _assumed(encoders: tuple[Encoder, ...], lengths: tuple[int, int]) -> tuple[str, ...]:
     notes = []
     stated, scaled = lengths
     if scaled not in (0, stated):
         notes.append(
             f"with yarn, vLLM 0.32 serves the {stated} tokens that the config states, earlier releases {scaled}"
         )
-    if "vision_config" in root:
-        notes.append("the image encoder's activations are not counted")
-    if "audio_config" in root or "audio_encoder" in root:
-        notes.append("the audio encoder is not counted")
+    notes += encoder_notes(encoders)
     return tuple(notes)

@@ -70,8 +70,8 @@ def weights_per_gpu(
 def _assumed(shape: ModelShape, scheme: Scheme) -> str:
     """What a count without the files rests on."""
     notes = []
-    if shape.vision is not None:
-        notes.append("the image encoder's weights are estimated")
+    if shape.encoders and not shape.is_crossed:
+        notes.append(f"the {'audio' if shape.encoders[0].hears else 'image'} encoder's weights are estimated")
     # MXFP4 leaves out all but the experts, which is known.
     if scheme.quantized and not scheme.online and not scheme.experts_only and left_out(shape.quantization):
         notes.append("what the checkpoint leaves unquantized is counted as quantized: the files would tell")

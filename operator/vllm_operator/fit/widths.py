@@ -23,7 +23,7 @@ def read_width(text: Fields, rules: Family, hidden: int, model_type: str, expert
     """
     if model_type == "granitemoehybrid" and experts is None and "shared_intermediate_size" in text:
         return text.need("shared_intermediate_size")
-    listed = text.wholes("intermediate_size")
+    listed = text.wholes("mlp_widths") or text.wholes("intermediate_size")
     if listed:
         return max(listed)
     found = text.whole(*NAMES)
@@ -47,9 +47,12 @@ def _untold(text: Fields, rules: Family, hidden: int, model_type: str, experts: 
     return text.need("intermediate_size", default=rules.defaults.get("intermediate_size"))
 
 
-def read_widened(text: Fields, layers: int) -> tuple[int, ...]:
-    """The width of each layer's MLP as a multiple of the usual one; empty where all are alike."""
+def read_widths(text: Fields, layers: int, width: int) -> tuple[int, ...]:
+    """The width of each layer's MLP, 0 for none; empty where all are alike."""
+    told = text.wholes("mlp_widths")
+    if told:
+        return told
     shared = text.whole("num_kv_shared_layers") or 0
     if not text.flag("use_double_wide_mlp") or not 0 < shared < layers:
         return ()
-    return (1,) * (layers - shared) + (2,) * shared
+    return (width,) * (layers - shared) + (2 * width,) * shared

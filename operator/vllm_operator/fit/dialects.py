@@ -1,0 +1,150 @@
+"""Families that tell their shape in words of their own, told again in the usual ones.
+
+Each takes the text part of a config.json and gives what it adds to it or puts in its place; nothing that is not there is
+made up, so that what is missing stays missing. Source: the model classes of vLLM.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from vllm_operator.fit.fields import Fields
+
+Told = Mapping[str, object]
+
+LARGEST_LAYERS = 1024
+"""More layers than any model has; a larger number is taken for damage (and would cost time)."""
+
+
+def canonical(text: Fields, model_type: str) -> Fields:
+    """The same config in the usual words; itself for a family that uses them."""
+    tell = DIALECTS.get(model_type)
+    return text if tell is None else text.saying({name: value for name, value in tell(text).items() if value})
+
+
+def _dbrx(text: Fields) -> Told:
+    attention, expert = Fields(text.raw("attn_config")), Fields(text.raw("ffn_config"))
+    return {
+        "num_key_value_heads": attention.whole("kv_n_heads"),
+        "intermediate_size": expert.whole("ffn_hidden_size"),
+        "num_local_experts": expert.whole("moe_num_experts"),
+        "num_experts_per_tok": expert.whole("moe_top_k"),
+    }
+
+
+def _mimo(text: Fields) -> Told:
+    """MiMo V2 marks its sliding layers, and those with experts, by ones."""
+    sliding, sparse = text.wholes("hybrid_layer_pattern"), text.wholes("moe_layer_freq")
+    return {
+        "layer_types": text.texts("layer_types") or _marked(sliding, "sliding_attention", "full_attention"),
+        "mlp_layer_types": text.texts("mlp_layer_types") or _marked(sparse, "sparse", "dense"),
+        "sliding_window": text.whole("sliding_window", "sliding_window_size"),
+    }
+
+
+def _step(text: Fields) -> Told:
+    """Step 3 and 3.5 list the layers with experts in a text; 3.5's sliding layers have a setting of their own."""
+    sliding = Fields(text.raw("attention_other_setting"))
+    apart = sliding.text("attention_type") == "sliding_attention"
+    return {
+        "max_position_embeddings": text.whole("max_position_embeddings", "max_position_embedding"),
+        "num_experts": text.whole("n_routed_experts", "moe_num_experts"),
+        "num_experts_per_tok": text.whole("num_experts_per_tok", "moe_top_k"),
+        "shared_expert_intermediate_size": text.whole("share_expert_dim"),
+        "mlp_layer_types": text.texts("mlp_layer_types") or _enumerated(text, "moe_layers_enum"),
+        "swa_num_attention_heads": sliding.whole("num_attention_heads") if apart else None,
+        "swa_num_key_value_heads": sliding.whole("num_attention_groups") if apart else None,
+        "swa_head_dim": sliding.whole("head_dim") if apart else None,
+    }
+
+
+def _longcat(text: Fields) -> Told:
+    """Each of its layers has two attentions and two dense MLPs, and one set of experts."""
+    layers, wide = text.whole("num_layers", "num_hidden_layers"), text.whole("ffn_hidden_size", "intermediate_size")
+    return {
+        "num_hidden_layers": 2 * layers if layers else None,
+        "intermediate_size": wide,
+        "shared_expert_intermediate_size": wide,
+        "moe_intermediate_size": text.whole("expert_ffn_hidden_size", "moe_intermediate_size"),
+        "decoder_sparse_step": 2,
+    }
+
+
+def _laguna(text: Fields) -> Told:
+    heads = text.wholes("num_attention_heads_per_layer")
+    return {"per_layer_config": {str(i): {"num_attention_heads": count} for i, count in enumerate(heads)}}
+
+
+def _ernie_vl(text: Fields) -> Told:
+    """Ernie 4.5's models of images have a second set of experts, as many and narrower, in the layers of the first."""
+    wide, number = text.wholes("moe_intermediate_size"), text.wholes("moe_num_experts")
+    if len(wide) != 2 or len(set(number or (0,))) != 1:
+        return {}
+    return {
+        "moe_intermediate_size": sum(wide),
+        "shared_expert_intermediate_size": (text.whole("moe_num_shared_experts") or 0) * wide[0],
+        "moe_layer_start_index": min(text.wholes("moe_layer_start_index"), default=None),
+        "moe_layer_end_index": max(text.wholes("moe_layer_end_index"), default=None),
+    }
+
+
+def _nemotron_nas(text: Fields) -> Told:
+    """Nemotron's searched models tell of every layer how many heads share a key, how wide its MLP is, and what it lacks."""
+    blocks = text.parts("block_configs")
+    heads, hidden = text.whole("num_attention_heads") or 1, text.whole("hidden_size") or 1
+    attention = [block.part("attention") for block in blocks]
+    grouped = [part.whole("n_heads_in_group") or 1 for part in attention]
+    absent = [part.flag("no_op") or part.flag("replace_with_linear") for part in attention]
+    if any(
+        part.flag("replace_with_linear") for block in blocks for part in (block.part("attention"), block.part("ffn"))
+    ):
+        text.missing.append("block_configs with linear layers in place of others")
+    if len(blocks) != text.whole("num_hidden_layers"):
+        text.missing.append("block_configs for every layer")
+    return {
+        "layer_types": _marked(absent, "mlp", "full_attention"),
+        "per_layer_config": {str(i): {"num_key_value_heads": max(1, heads // each)} for i, each in enumerate(grouped)},
+        "mlp_widths": [_searched_width(block.part("ffn"), hidden) for block in blocks],
+    }
+
+
+def _searched_width(ffn: Fields, hidden: int) -> int:
+    """vLLM's _ffn_mult_to_intermediate_size: two thirds of the multiple, rounded up to 256."""
+    if ffn.flag("no_op"):
+        return 0
+    multiple = ffn.number("ffn_mult")
+    return ffn.whole("intermediate_size") or -(-int(2 * (multiple or 0) * hidden / 3) // 256) * 256
+
+
+def _whisper(text: Fields) -> Told:
+    return {
+        "num_hidden_layers": text.whole("decoder_layers"),
+        "num_attention_heads": text.whole("decoder_attention_heads"),
+        "intermediate_size": text.whole("decoder_ffn_dim"),
+    }
+
+
+def _marked(marks: Iterable[int], one: str, other: str) -> list[str]:
+    return [one if mark else other for mark in marks]
+
+
+def _enumerated(text: Fields, name: str) -> list[str]:
+    """The kinds of all layers where those with experts are listed by number; all but the first where none are."""
+    layers = min(text.whole("num_hidden_layers") or 0, LARGEST_LAYERS)
+    listed = text.text(name)
+    sparse = {int(part) for part in listed.split(",") if part.strip().isdecimal()} or set(text.wholes(name))
+    if not listed and name not in text:
+        sparse = set(range(1, layers))
+    return ["sparse" if i in sparse else "dense" for i in range(layers)]
+
+
+DIALECTS: Mapping[str, Callable[[Fields], Told]] = {
+    "dbrx": _dbrx,
+    "ernie4_5_moe_vl": _ernie_vl,
+    "laguna": _laguna,
+    "longcat_flash": _longcat,
+    "mimo_v2": _mimo,
+    "mimo_v2_flash": _mimo,
+    "nemotron-nas": _nemotron_nas,
+    "step3_text": _step,
+    "step3p5": _step,
+    "whisper": _whisper,
+}

@@ -1,0 +1,59 @@
+"""Encoders of images and sound beside a language model, as far as their configuration tells; their weights are an estimate."""
+
+from dataclasses import dataclass
+
+from vllm_operator.fit.architectures import Family
+from vllm_operator.fit.dialects import LARGEST_LAYERS
+from vllm_operator.fit.fields import Fields
+
+SEEING = ("vision_config", "embd_layer")
+HEARING = ("audio_config", "audio_encoder", "encoder_config", "speech_config")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """One encoder; 0 where the configuration does not tell."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    hears: bool = False
+
+
+def read_encoders(root: Fields, text: Fields, rules: Family) -> tuple[Encoder, ...]:
+    """All encoders of a model; a model of speech whose decoder reads its encoder's output has that one."""
+    if rules.crossed:
+        hidden, wide = text.need("hidden_size", "d_model"), text.need("encoder_ffn_dim")
+        return (Encoder(hidden, wide, min(text.need("encoder_layers"), LARGEST_LAYERS), hears=True),)
+    found = []
+    for part in (root, root.part("thinker_config")):
+        found += [_seeing(part, root, name) for name in SEEING if name in part]
+        found += [_encoder(Fields(part.raw(name)), hears=True) for name in HEARING if name in part]
+    return tuple(found)
+
+
+def _seeing(part: Fields, root: Fields, name: str) -> Encoder:
+    tower = Fields(part.raw(name))
+    if root.text("model_type") == "qwen2_vl":
+        # There hidden_size is the width of the language model that the tower feeds; the tower's own has a default.
+        hidden = tower.whole("embed_dim") or 1280
+        wide = tower.whole("intermediate_size") or hidden * int(tower.number("mlp_ratio") or 4)
+        return Encoder(hidden, wide, min(tower.whole("depth", "layers", "num_hidden_layers") or 32, LARGEST_LAYERS))
+    return _encoder(tower, hears=False)
+
+
+def _encoder(tower: Fields, *, hears: bool) -> Encoder:
+    hidden = tower.whole("hidden_size", "embed_dim", "width", "d_model", "hidden_dim") or 0
+    layers = tower.whole("num_hidden_layers", "depth", "layers", "encoder_layers", "num_layers") or 0
+    wide = tower.whole("intermediate_size", "encoder_ffn_dim") or hidden * int(tower.number("mlp_ratio") or 4)
+    return Encoder(hidden, wide, min(layers, LARGEST_LAYERS), hears)
+
+
+def encoder_notes(encoders: tuple[Encoder, ...]) -> list[str]:
+    """What of them is not in the numbers."""
+    notes = []
+    if any(not encoder.hears for encoder in encoders):
+        notes.append("the image encoder's activations are not counted")
+    if any(encoder.hears for encoder in encoders):
+        notes.append("the audio encoder's activations are not counted")
+    return notes
