@@ -236,7 +236,8 @@ def test_sigterm_ends_it_at_once_and_the_next_goes_on(hub: Hub, to: Path, tmp_pa
     ended = program.wait(5)
 
     assert (ended.code, ended.answer["reason"], ended.answer["retry"]) == (1, "DownloadFailed", True)
-    assert pull(hub, to, "org/large")["bytesFetched"] < SHARD - 7 * MIB
+    # Of 8 MiB on the disk the last may not have been counted yet; beside SHARD a header and small files are fetched.
+    assert pull(hub, to, "org/large")["bytesFetched"] < SHARD - 6 * MIB
 
 
 def test_two_pulls_of_one_destination_fetch_once(hub: Hub, to: Path, tmp_path: Path) -> None:
