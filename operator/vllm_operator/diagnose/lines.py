@@ -58,7 +58,8 @@ _LEVELS: Final = {
     "EXCEPTION": "ERROR",
 }
 _SAYS_ITSELF = re.compile(
-    r'Traceback \(most|  File "|\s{1,4}(?:Value error|Assertion failed|Input should)|(?:[\w]{1,60}\.){0,8}\w{1,60}(?:Error|Exception|Exit)\b'
+    r'Traceback \(most|  File "|\s{1,4}(?:Value error|Assertion failed|Input should)|(?:[\w]{1,60}\.){0,8}\w{0,60}(?:Error|Exception|Exit)\b'
+    r"|.{0,200} NCCL WARN |Fatal Python error|(?:double free|corrupted|free\(\)|malloc\(\)|terminate called)|exec \S{1,200}: |OpenBLAS blas_thread_init"
 )
 """What a collector of JSON calls INFO because it knows no better."""
 _ENGINE = re.compile(r"engine|worker|rank|core", re.IGNORECASE)
