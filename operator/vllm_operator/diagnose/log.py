@@ -12,6 +12,7 @@ from typing import Final
 
 from vllm_operator.diagnose.lines import Line, read_lines
 from vllm_operator.diagnose.stacks import end_of_chain, stack_of, stacks
+from vllm_operator.diagnose.survived import without_survived
 
 MAX_EVIDENCE_CHARS: Final = 64 * 1024
 _TAIL_CHARS: Final = 1000
@@ -119,7 +120,7 @@ class Evidence:
 
 def gather(raw: object) -> Evidence:
     """The evidence in a log; empty for an empty or healthy one."""
-    starts = _starts(read_lines(raw))
+    starts = [without_survived(start, EXCEPTION, _WRAPPER) for start in _starts(read_lines(raw))]
     chosen = _evidence(starts[-1])
     if (
         not chosen.text and not chosen.ready and len(starts) > 1
