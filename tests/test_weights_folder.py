@@ -14,7 +14,10 @@ import pytest
 
 from tests.hub import Hub
 from tests.hub.models import write_model
+from vllm_weights.contents import Item
 from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.huggingface import HuggingFace
+from vllm_weights.incoming import state_name
 from vllm_weights.progress import Progress
 from vllm_weights.pull import Pull
 from vllm_weights.request import Request
@@ -114,6 +117,30 @@ def a_ledger_about_a_link(partial: Path) -> None:
     (partial / OWN / "verified").write_text(json.dumps({"path": WEIGHTS, "size": 6, "checksum": "none"}))
 
 
+def the_manifest_elsewhere(partial: Path) -> None:
+    (partial / OWN).mkdir()
+    (partial / OWN / "manifest.json").symlink_to("../../other/model.safetensors")
+
+
+def a_pipe_for_a_lock(partial: Path) -> None:
+    os.mkfifo(partial.parent / ".model.lock")
+
+
+def a_folder_for_a_lock(partial: Path) -> None:
+    (partial.parent / ".model.lock" / "inside").mkdir(parents=True)
+
+
+def a_pipe_for_a_ledger(partial: Path) -> None:
+    (partial / OWN).mkdir()
+    os.mkfifo(partial / OWN / "verified")
+
+
+def a_pipe_for_a_manifest(partial: Path) -> None:
+    (partial.parent / "model" / OWN).mkdir(parents=True)
+    os.mkfifo(partial.parent / "model" / OWN / "manifest.json")
+
+
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize(
     "plant",
     [
@@ -130,6 +157,11 @@ def a_ledger_about_a_link(partial: Path) -> None:
         the_lock_elsewhere,
         a_ledger_of_garbage,
         a_ledger_about_a_link,
+        the_manifest_elsewhere,
+        a_pipe_for_a_lock,
+        a_folder_for_a_lock,
+        a_pipe_for_a_ledger,
+        a_pipe_for_a_manifest,
     ],
 )
 def test_nothing_is_written_through_what_somebody_put_there(
@@ -142,6 +174,20 @@ def test_nothing_is_written_through_what_somebody_put_there(
 
     assert is_right(hub, volume / "model")
     assert [path.name for path in (volume / "other").iterdir()] == [WEIGHTS]
+    assert (volume / "other" / WEIGHTS).read_bytes() == b"theirs"
+
+
+def test_no_counter_is_written_through_a_link(hub: Hub, volume: Path) -> None:
+    incoming = volume / "model.partial" / OWN / "incoming"
+    incoming.mkdir(parents=True)
+    source = HuggingFace("org/model", {"HF_ENDPOINT": hub.url}, silence_seconds=5, parallelism=1)
+    for file in source.listing(None).files:
+        (incoming / state_name(Item(source, "", file, file.path))).symlink_to("../../../other/model.safetensors")
+    source.close()
+
+    pull(hub, volume / "model")
+
+    assert is_right(hub, volume / "model")
     assert (volume / "other" / WEIGHTS).read_bytes() == b"theirs"
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from vllm_weights.contents import Item
 from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.incoming import state_name
 from vllm_weights.listing import OWN_FOLDER
 
 MANIFEST = f"{OWN_FOLDER}/manifest.json"
@@ -49,8 +50,8 @@ class ModelFolder:
         """Holds the lock for this destination; `waiting` is called while another pull has it. Freed with the process."""
         self.destination.parent.mkdir(parents=True, exist_ok=True)
         path = self.destination.with_name(f".{self.destination.name}.lock")
-        if path.is_symlink():  # Opening it would empty what it points at.
-            path.unlink()
+        if _is_in_the_way(path):  # Opening a link would empty what it points at, opening a pipe would never end.
+            _remove(path)
         with path.open("w") as file:
             while not _try_lock(file.fileno()):
                 waiting()
@@ -60,8 +61,8 @@ class ModelFolder:
     def manifest(self) -> dict[str, Any] | None:
         """The manifest of the complete model, None where there is none that can be read."""
         try:
-            found = json.loads((self.destination / MANIFEST).read_text())
-        except (OSError, ValueError):
+            found = json.loads(_text_of(self.destination / MANIFEST))
+        except (OSError, ValueError, RecursionError):
             return None
         return found if _is_manifest(found) else None
 
@@ -74,7 +75,8 @@ class ModelFolder:
     def prepare(self, items: tuple[Item, ...]) -> set[str]:
         """Makes the partial folder fit for the items; what of them is there already and right is returned (paths)."""
         wanted = {item.path: _entry(item) for item in items}
-        self._clear_ways((*wanted, f"{OWN_FOLDER}/verified", f"{OWN_FOLDER}/incoming/any"))
+        counters = (f"{OWN_FOLDER}/incoming/{state_name(item)}" for item in items)
+        self._clear_ways((*wanted, f"{OWN_FOLDER}/verified", MANIFEST, *counters))
         self.state.mkdir(parents=True, exist_ok=True)
         self._adopt(wanted)
         self._remove_others(set(wanted))
@@ -143,11 +145,10 @@ class ModelFolder:
 
     def _ledger(self) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
-        with contextlib.suppress(FileNotFoundError):
-            for line in self._verified.read_text(errors="replace").splitlines():
-                with contextlib.suppress(ValueError, TypeError, KeyError):  # Cut, or worse, by a lost node.
-                    entry = json.loads(line)
-                    found[entry["path"]] = entry
+        for line in _text_of(self._verified).splitlines():
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):  # Cut, or worse, by a lost node.
+                entry = json.loads(line)
+                found[entry["path"]] = entry
         return found
 
     def _is_whole(self, entry: Mapping[str, Any]) -> bool:
@@ -179,6 +180,11 @@ def _is_manifest(found: object) -> bool:
         for entry in found["files"]
     )
     return entries and isinstance(found.get("bytes"), int)
+
+
+def _text_of(path: Path) -> str:
+    """A file's text; empty for what is no file of its own: a pipe would never end."""
+    return path.read_text(errors="replace") if _size_of(path) >= 0 else ""
 
 
 def _size_of(path: Path) -> int:
