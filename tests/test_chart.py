@@ -103,6 +103,7 @@ def test_more_replicas_elect_a_leader() -> None:
         ({"image": {"repository": "x", "pullPolicy": "Sometimes"}}, "pullPolicy"),
         ({"policies": {}}, "policies"),
         ({"replicas": -1}, "replicas"),
+        ({"metrics": {"port": 8080}}, "port"),
         ({"image": {"repository": "x", "digest": "sha256:12"}}, "digest"),
     ],
 )

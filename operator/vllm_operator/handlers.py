@@ -133,17 +133,17 @@ class Doormen:
 
 
 def settings() -> kopf.OperatorSettings:
-    """kopf's settings; the numbers are measured (docs/operations.md says what each is for)."""
+    """kopf's settings. Times are in seconds."""
     made = kopf.OperatorSettings()
     made.persistence.diffbase_storage = NoDiff()
     made.persistence.progress_storage = NoProgress()
     made.peering.standalone = True
     made.posting.enabled = False
-    made.networking.request_timeout = 30
+    made.networking.request_timeout = 30  # of a list; a watch may last
     made.networking.connect_timeout = 5
     made.networking.error_backoffs = (1, 1, 2, 3, 5, 8, 8, 8)  # back within 8 s of the API server's return
-    made.watching.server_timeout = 600
-    made.watching.chunk_size = 500
+    made.watching.server_timeout = 600  # asked of the API server; kopf itself gives up a watch that is silent for 70 s
+    made.watching.chunk_size = 500  # objects in one answer
     for group, version, plural in (*CHILDREN, VOLUMES):
         kind = (group, version, plural) if group else (version, plural)
         made.watching.label_selectors[kind] = f"{MANAGED_BY}={MANAGER}"

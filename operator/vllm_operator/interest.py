@@ -25,8 +25,7 @@ class Interests:
     def learn(self, key: Key, followed: Followed) -> None:
         """The model follows these objects of its namespace, and no others any more."""
         before = self._followed.get(key, frozenset())
-        for kind, name in before - followed:
-            self._followers[key.namespace, kind, name].discard(key)
+        self._unfollow(key, before - followed)
         for kind, name in followed - before:
             self._followers.setdefault((key.namespace, kind, name), set()).add(key)
         self._followed[key] = followed
@@ -34,12 +33,15 @@ class Interests:
 
     def forget(self, key: Key) -> None:
         """The model is gone."""
-        for kind, name in self._followed.pop(key, frozenset()):
+        self._unfollow(key, self._followed.pop(key, frozenset()))
+        self._labelled.pop((key.namespace, short_name(key.name)), None)
+
+    def _unfollow(self, key: Key, followed: Followed) -> None:
+        for kind, name in followed:
             followers = self._followers.get((key.namespace, kind, name), set())
             followers.discard(key)
             if not followers:
                 self._followers.pop((key.namespace, kind, name), None)
-        self._labelled.pop((key.namespace, short_name(key.name)), None)
 
     def of_nodes(self) -> frozenset[Key]:
         """The models whose weights are on the nodes' own disks."""

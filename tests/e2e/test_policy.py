@@ -64,6 +64,22 @@ def test_the_policy_refuses_what_the_platform_does_not_want_and_says_what_it_all
     assert "trust-remote-code=true" in attempt(namespace, model="Qwen/Qwen2.5-7B-Instruct", trustRemoteCode=True)
 
 
+def test_no_more_gpus_come_by_way_of_scale(policy: None, namespace: Namespace) -> None:
+    """`kubectl scale` writes another object than the model: it has the replicas, and not the GPUs of each."""
+    body = {"apiVersion": API_VERSION, "kind": "VLLMModel", "metadata": {"name": "m"}}
+    spec = {"model": "Qwen/Qwen2.5-7B-Instruct", "tensorParallelSize": 2, "replicas": 2}
+    namespace.kubectl("create", "-f", "-", input=json.dumps(body | {"spec": spec}))
+
+    def scaled(replicas: int) -> str:
+        return namespace.kubectl("scale", "vllmmodel", "m", f"--replicas={replicas}", check=False)
+
+    refused = await_that(lambda: scaled(50), lambda said: "scaled" not in said, 60, "a refusal")
+
+    assert "at most 4 GPUs" in refused
+    assert "spec.replicas" in refused
+    assert "scaled" in scaled(1)
+
+
 def test_a_label_on_the_namespace_allows_remote_code(policy: None, namespace: Namespace) -> None:
     kubectl("label", "namespace", namespace.name, "vllm-operator.dev/trust-remote-code=true")
 

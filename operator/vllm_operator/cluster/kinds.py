@@ -26,7 +26,6 @@ MODELS = (API_VERSION, KIND)
 LEASES = ("coordination.k8s.io/v1", "Lease")
 AUTOSCALERS = ("autoscaling/v2", "HorizontalPodAutoscaler")
 SCALED_OBJECTS = ("keda.sh/v1alpha1", "ScaledObject")
-STORAGE_CLASSES = ("storage.k8s.io/v1", "StorageClass")
 
 EVERY_NODE = (NODES[1], "*")  # what follows it is looked at when any node changes
 
@@ -44,9 +43,8 @@ _PLURALS: Mapping[tuple[str, str], str] = {
     LEASES: "leases",
     AUTOSCALERS: "horizontalpodautoscalers",
     SCALED_OBJECTS: "scaledobjects",
-    STORAGE_CLASSES: "storageclasses",
 }
-_CLUSTER_SCOPED = frozenset({NODES, STORAGE_CLASSES, VOLUMES})
+_CLUSTER_SCOPED = frozenset({NODES, VOLUMES})
 WRITABLE = frozenset({DEPLOYMENTS, JOBS, SERVICES, CONFIG_MAPS, CLAIMS})
 DELETABLE = WRITABLE | {PODS}  # a server that hangs is ended; its Deployment makes another
 
