@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -134,6 +135,21 @@ async def test_an_unhealthy_server_is_reported_at_once() -> None:
         answer = await prober.ask(target, "uid", 0, Question())
 
     assert (answer.healthy, answer.works, answer.problem) == (False, False, "/health answers 503")
+
+
+async def test_many_servers_that_hang_take_no_connection_from_one_that_answers() -> None:
+    """One model may have hundreds of servers, and another's would seem silent."""
+    reach = Direct()
+    async with listening(never) as silent, serving(VLLM()) as target:
+        hung = [asyncio.create_task(reach.ask(silent, "/health", seconds=30)) for _ in range(200)]
+        await asyncio.sleep(0)
+        reply = await reach.ask(target, "/health", seconds=10)
+        for task in hung:
+            task.cancel()
+        await asyncio.gather(*hung, return_exceptions=True)
+        await reach.close()
+
+    assert reply.status == 200
 
 
 async def test_nobody_there_is_a_problem_not_an_error() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 import pytest
 from aiohttp import web
@@ -56,6 +56,34 @@ async def test_a_fault_of_the_operators_own_is_told_and_the_rest_of_the_status_s
         await op.settle()
         assert op.condition("Ready") == ("True", "Serving")
         assert op.condition("Reconciling") == ("", "")
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        for _ in range(6000):
+            if is_so():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def test_servers_that_take_a_request_and_never_answer_hold_up_no_other_model() -> None:
+    """Somebody's own image, or a GPU that hangs: each look at such a model lasts as long as its test request may."""
+    patience = asyncio.Event()
+
+    def hung(request: web.Request) -> Awaitable[object] | None:
+        asked = request.path.endswith("/v1/completions") and "/pods/hung-" in request.path
+        return patience.wait() if asked else None
+
+    async with an_operator(running=True) as op:
+        op.fake.faults.append(hung)  # type: ignore[arg-type]
+        for number in range(20):
+            op.fake.put(a_vllmmodel(f"hung-{number}"))
+        await until(lambda: sum("/v1/completions" in path for _, path in op.fake.audit) >= 8)
+        op.fake.put(a_vllmmodel("m"))
+        await until(lambda: op.condition("Ready") == ("True", "Serving"))
+        assert not patience.is_set()
+        assert not any(op.condition("Ready", f"hung-{number}")[0] == "True" for number in range(20))
+        patience.set()
 
 
 async def test_a_refused_write_is_told_and_tried_again() -> None:

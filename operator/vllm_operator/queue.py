@@ -17,7 +17,9 @@ from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
 
-CONCURRENCY = 8  # looks are short and mostly wait for the API server; more would only press it harder
+CONCURRENCY = (
+    64  # a look waits for servers, too, and a few that hang must not be all; the connections bound the requests
+)
 SPACING_SECONDS = 0.5  # a rollout sends dozens of events in a second; one look answers them all
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 300.0

@@ -64,7 +64,7 @@ async def _configuration() -> Any:
         config.load_incluster_config(found)  # type: ignore[no-untyped-call]
     else:
         await config.load_kube_config(client_configuration=found, persist_config=False)  # type: ignore[no-untyped-call]
-    found.connection_pool_maxsize = 64  # eight looks with eight reads each
+    found.connection_pool_maxsize = 64  # requests at once, however many looks there are
     # Else the session looks for proxies and a .netrc at every request, in a thread: a quarter of the CPU time of a look.
     found.client_session_kwargs = {"trust_env": False}
     found.proxy = found.proxy or proxy_of(found.host)

@@ -16,6 +16,7 @@ from vllm_operator.cluster import Busy, Cluster, ProxyCall
 
 ANSWER_LIMIT = 1024 * 1024  # bytes; /v1/models is a few kB, /metrics some hundred
 QUICK_SECONDS = 3.0  # for questions that need no model
+CONNECTIONS = 512  # at once; each is a file, of which a container may have as few as 1,024
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Direct:
                 headers={"Accept-Encoding": "identity", "User-Agent": "vllm-operator"},
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                connector=aiohttp.TCPConnector(limit=128, force_close=True),
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS, force_close=True),
             )
         return self._session
 
