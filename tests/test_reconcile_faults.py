@@ -58,6 +58,31 @@ async def test_a_fault_of_the_operators_own_is_told_and_the_rest_of_the_status_s
         assert op.condition("Reconciling") == ("", "")
 
 
+async def test_a_deletion_that_is_refused_is_told_and_forgets_nothing() -> None:
+    """The status of a changed spec is the news of it: it is not written before the failed Job is gone."""
+    said = {"version": 1, "ok": False, "reason": "GatedRepo", "message": "gated", "retry": False}
+
+    def no_rights(request: web.Request) -> web.Response | None:
+        message = "jobs.batch is forbidden: User cannot delete resource jobs"
+        return web.json_response({"message": message}, status=403) if request.method == "DELETE" else None
+
+    async with an_operator() as op:
+        op.controllers.fails["pull"] = json.dumps(said)
+        op.fake.put(a_vllmmodel())
+        await op.settle()
+        del op.controllers.fails["pull"]
+        op.fake.faults.append(no_rights)
+        op.fake.edit("VLLMModel", "m", {"metadata": {"annotations": {"vllm-operator.dev/refresh": "1"}}})
+        with pytest.raises(ApiError, match="cannot delete"):
+            await op.settle()
+        assert op.condition("Reconciling") == ("True", "PodRejected")
+        assert "cannot delete" in op.status()["conditions"][3]["message"]
+
+        op.fake.faults.remove(no_rights)
+        await op.settle()
+        assert op.condition("Ready") == ("True", "Serving")
+
+
 async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         for _ in range(6000):

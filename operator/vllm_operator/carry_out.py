@@ -7,6 +7,7 @@ the status.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import datetime
 
 from vllm_operator.admitted import Admitted, dropped_images, images_mounted
@@ -67,22 +68,31 @@ class CarryingOut:
 
         Where the last try was refused the status waits for this one's outcome, lest it says two things in turn.
         """
+        # What was to be deleted is asked for only by a status that has not seen the change: that is what it stays.
+        await self._or_told(self._clear(decision), self._model.status, decision)
+        if not refused_before:
+            await self._tell(decision.status)
+        await self._or_told(self._write(decision), decision.status, decision)
+        await self._tell(decision.status)
+        for event in decision.events:
+            await self._recorder.tell(self._owner, event)
+
+    async def _or_told(self, writes: Awaitable[None], status: Status, decision: Decision) -> None:
+        """The writes; where one is not allowed, that is told in the status, and raised."""
+        try:
+            await writes
+        except (Forbidden, Refused) as error:
+            assert decision.decided_at is not None
+            await self._tell(told_refusal(self._model, status, error, decision.decided_at))
+            raise
+
+    async def _clear(self, decision: Decision) -> None:
+        """What comes before the status: labels off nodes, and deletions."""
         await self._mark(decision.unmark)
         for ref in decision.delete:
             await self._writer.delete(ref, self._uid(ref))
         for name in decision.discard:
             await self._platform.discard(name)
-        if not refused_before:
-            await self._tell(decision.status)
-        try:
-            await self._write(decision)
-        except (Forbidden, Refused) as error:
-            assert decision.decided_at is not None
-            await self._tell(told_refusal(self._model, decision.status, error, decision.decided_at))
-            raise
-        await self._tell(decision.status)
-        for event in decision.events:
-            await self._recorder.tell(self._owner, event)
 
     async def _tell(self, status: Status) -> None:
         """Writes the status, but only one that says something new."""
