@@ -62,6 +62,7 @@ class Hub:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that goes away is what the tests are about; anything else is shown."""
