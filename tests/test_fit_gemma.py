@@ -91,3 +91,15 @@ def test_the_embeddings_of_each_layer_are_in_doubt_a_second_time_without_an_enco
     plain = replace(shape, per_layer=None)
     batch = overhead(shape, Arguments(enforce_eager=True), H200, 2).activations
     assert batch - overhead(plain, Arguments(enforce_eager=True), H200, 2).activations == 6 * 8192 * 42 * 256
+
+
+def test_a_card_that_holds_a_small_model_of_images_is_not_refused_for_the_samplers_first_run() -> None:
+    """What an encoder's trial run leaves behind serves the sampler, and was not measured: it is said, and no reason."""
+    config = built()["gemma-4-e4b"]["config"]
+    text = {name: value for name, value in config.items() if name not in ("vision_config", "audio_config")}
+    h100 = accelerators()["nvidia-h100-80gb"]
+
+    verdict = judge(config, None, Arguments(max_model_len=16384), h100)
+    assert verdict.fits is True
+    assert "the sampler's warm-up may need up to" in verdict.note
+    assert judge(text, None, Arguments(max_model_len=16384), h100).fits is False

@@ -111,7 +111,8 @@ def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, 
         cuda_graphs=_graphs(shape, arguments, seqs, old),
         # Up to 7.5 copies of the logits were measured, beyond the peak of the profile.
         warm_up=0 if old else CONTEXT + int(7.5 * logits) - activations // 2,
-        warm_up_is_sure=seqs <= MEASURED_SEQS,
+        # An encoder's trial run leaves memory behind that the sampler takes, how much is not known.
+        warm_up_is_sure=seqs <= MEASURED_SEQS and not shape.encoders,
         spread=SPREAD.get(accelerator.vendor, 2 * GIB),
         uncounted=2 * GIB if shape.encoders else _per_layer_copy(shape, arguments, dtype_bytes),
     )
