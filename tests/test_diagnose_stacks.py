@@ -82,3 +82,11 @@ def test_what_follows_an_exception_of_unknown_words_is_not_its_cause() -> None:
 
     assert diagnose_log(log, 1).reason is Reason.ServerCrashed
     assert diagnose_log(f"(Worker_TP1 pid=9) {lost}\n", 1).reason is Reason.NCCLFailed
+
+
+def test_a_chain_ends_at_an_abort_of_its_own_process_and_counts_from_a_line_on() -> None:
+    text = "KeyError: 'x'\nFatal Python error: Segmentation fault\n"
+    lines = read_lines(f"one\n{text}")
+
+    assert end_of_chain("KeyError: 'x'", lines, EXCEPTION, text) == text.index("Fatal")
+    assert end_of_chain("KeyError: 'x'", lines, EXCEPTION, text, since=2) is None

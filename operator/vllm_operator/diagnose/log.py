@@ -112,7 +112,7 @@ class Evidence:
     stack: str
     """The frames under which the root was raised; "" when the log does not show them."""
     root_ends: int | None
-    """Where in the text of a start another exception, or another process, has the word after the root; else None."""
+    """Where in the text another exception, or another process, has the word after the root; else None."""
     complaint: str
     """The first line that sounds like an error, for logs without an exception."""
     tail: str
@@ -173,7 +173,7 @@ def _evidence(lines: Sequence[Line]) -> Evidence:
         fatal=FATAL.search(text) is not None or (ready_at == len(lines) and _ENGINE_LOST.search(text) is not None),
         root=root,
         stack=stack,
-        root_ends=end_of_chain(root, lines, EXCEPTION, text) if ready_at == len(lines) else None,
+        root_ends=end_of_chain(root, lines, EXCEPTION, text, 0 if ready_at == len(lines) else ready_at),
         complaint=_complaint(kept),
         tail=_tail(lines),
     )

@@ -54,18 +54,20 @@ def stack_of(root: str, found: dict[str, str]) -> str:
     return found.get(first, "") or next((frames for text, frames in found.items() if text.strip() == first), "")
 
 
-def end_of_chain(root: str, lines: Sequence[Line], exception: re.Pattern[str], text: str) -> int | None:
-    """Where in `text` stands what was not raised out of the root: another process's words, or an exception of its own.
+def end_of_chain(root: str, lines: Sequence[Line], exception: re.Pattern[str], text: str, since: int = 0) -> int | None:
+    """Where in `text` stands what was not raised out of the root: another process's words, an exception of its own, an abort.
 
-    None where nothing such follows. What stands there is no cause of the root, though it may come of it.
+    None where nothing such follows, or where the root stands before the line `since`. What stands there is no cause of the
+    root, though it may come of it.
     """
     first = root.split("\n", 1)[0]
     begins = next((i for i, line in enumerate(lines) if root and line.text.strip() == first), len(lines))
-    at, chained = text.find(first) + len(first), False
-    for line in lines[begins + 1 :]:
+    at, chained, said = text.find(first) + len(first), False, set(text.split("\n"))
+    for line in lines[begins + 1 :] if begins >= since else ():
         chained = chained or _CHAIN.match(line.text) is not None
         raised = exception.match(line.text) is not None
-        if line.text.strip() and (line.process != lines[begins].process or (raised and not chained)):
+        other = line.process != lines[begins].process or _ABORT.match(line.text) is not None
+        if line.text.strip() and line.text in said and (other or (raised and not chained)):
             ends = text.find(line.text, at)
             if ends >= 0:
                 return ends
