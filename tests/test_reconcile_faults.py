@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 import pytest
 from aiohttp import web
@@ -81,34 +81,6 @@ async def test_a_deletion_that_is_refused_is_told_and_forgets_nothing() -> None:
         op.fake.faults.remove(no_rights)
         await op.settle()
         assert op.condition("Ready") == ("True", "Serving")
-
-
-async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        for _ in range(6000):
-            if is_so():
-                return
-            await asyncio.sleep(0.01)
-
-
-async def test_servers_that_take_a_request_and_never_answer_hold_up_no_other_model() -> None:
-    """Somebody's own image, or a GPU that hangs: each look at such a model lasts as long as its test request may."""
-    patience = asyncio.Event()
-
-    def hung(request: web.Request) -> Awaitable[object] | None:
-        asked = request.path.endswith("/v1/completions") and "/pods/hung-" in request.path
-        return patience.wait() if asked else None
-
-    async with an_operator(running=True) as op:
-        op.fake.faults.append(hung)  # type: ignore[arg-type]
-        for number in range(20):
-            op.fake.put(a_vllmmodel(f"hung-{number}"))
-        await until(lambda: sum("/v1/completions" in path for _, path in op.fake.audit) >= 8)
-        op.fake.put(a_vllmmodel("m"))
-        await until(lambda: op.condition("Ready") == ("True", "Serving"))
-        assert not patience.is_set()
-        assert not any(op.condition("Ready", f"hung-{number}")[0] == "True" for number in range(20))
-        patience.set()
 
 
 async def test_a_refused_write_is_told_and_tried_again() -> None:

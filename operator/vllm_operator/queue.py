@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
 
-CONCURRENCY = (
-    64  # a look waits for servers, too, and a few that hang must not be all; the connections bound the requests
-)
+# More looks in the same moment hold up the event loop, and servers seem silent. (A look at servers that hang lasts half a minute.)
+CONCURRENCY = 8
 SPACING_SECONDS = 0.5  # a rollout sends dozens of events in a second; one look answers them all
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 300.0
