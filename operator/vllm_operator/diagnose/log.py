@@ -23,7 +23,7 @@ _BEGINS = re.compile(
     _START.pattern
     + r"|Automatically detected platform|Initializing a V\d LLM engine|Starting to load model|Loading (?:model weights|safetensors|pt) "
 )
-_READY = re.compile(r"Application startup complete|Uvicorn running on |Started server process .{0,40}ready")
+_READY = re.compile(r'Application startup complete|Uvicorn running on |:\d{1,5} - "[A-Z]{3,7} /\S{0,99} HTTP/1\S\d"')
 _STOP = re.compile(
     r"\[shutdown\] API server: shutdown triggered|Received signal SIG(?:TERM|INT)|KeyboardInterrupt: terminated|Gracefully stopping http server"
 )
