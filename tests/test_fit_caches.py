@@ -39,7 +39,7 @@ def test_the_rotary_tables_are_no_smaller_than_those_that_vllm_builds(name: str)
     model = built()[name]
     said = read_shape(model["config"]).rope_bytes
 
-    assert model["rope"] - (1 << 20) <= said <= model["rope"] + (32 << 20)
+    assert model["rope"] - (1 << 20) <= said <= model["rope"] + (64 << 20)
 
 
 @EVERY_MODEL
