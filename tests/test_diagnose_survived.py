@@ -30,6 +30,13 @@ def test_an_error_that_the_engine_survived_is_not_why_it_ended(told: str) -> Non
     assert "of unknown words" in found.message
 
 
+def test_an_error_of_the_api_server_before_its_engine_started_is_not_why_that_ended() -> None:
+    told = "(APIServer pid=1) ERROR 11-20 10:00:08 [repo_utils.py:65] 401 Client Error: Unauthorized for url: https://huggingface.co/x\n"
+
+    assert diagnose_log(told, 1).reason is not Reason.ServerCrashed
+    assert diagnose_log(told + _log("a line", "ValueError: of unknown words"), 1).reason is Reason.ServerCrashed
+
+
 def test_an_error_that_the_last_one_quotes_is_why_it_ended() -> None:
     log = _log(f"Failed to compile\n{FULL}", f"torch._inductor.exc.InductorError: {FULL}")
 

@@ -1,4 +1,4 @@
-"""Errors that the engine logged and survived: a start that failed says last, under a line of its own, what it failed of."""
+"""Errors that were logged and survived: a start that failed says last, under a line of its own, what it failed of."""
 
 import re
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ _QUOTED_CHARS: Final = 60
 
 
 def without_survived(lines: Sequence[Line], exception: re.Pattern[str], wrapper: re.Pattern[str]) -> Sequence[Line]:
-    """The lines without those by which the engine's loggers told of errors before the one that ended it, which is not of them.
+    """The lines without those by which loggers told of errors before the one that ended the engine, which is not of them.
 
     All lines where the log does not show that one, or where it only says that another process was lost.
     """
-    at = next((index for index, line in enumerate(lines) if line.from_engine and _FAILED.search(line.text)), len(lines))
-    raised = (line.text for line in lines[at:] if line.from_engine and exception.match(line.text))
+    at = next((index for index, line in enumerate(lines) if _FAILED.search(line.text)), len(lines))
+    raised = (line.text for line in lines[at:] if exception.match(line.text))
     ended = next((text for text in raised if not wrapper.search(text)), "")
     if not ended or _OF_ANOTHER.search(ended):
         return lines
     end = "\n".join(line.text for line in lines[at:])
-    survived = (line for line in lines[:at] if line.from_engine and line.level == "ERROR" and line.site)
+    survived = (line for line in lines[:at] if line.level == "ERROR" and line.site)
     gone = {id(line) for line in survived if _words(line.text, exception) not in end}
     return [line for line in lines if id(line) not in gone] if gone else lines
 
