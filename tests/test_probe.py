@@ -19,9 +19,11 @@ from vllm_operator.probe.reach import ANSWER_LIMIT
 @asynccontextmanager
 async def a_prober() -> AsyncIterator[Prober]:
     reach = Direct()
+    prober = Prober(reach)
     try:
-        yield Prober(reach)
+        yield prober
     finally:
+        await prober.close()
         await reach.close()
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
 
-# More looks in the same moment hold up the event loop, and servers seem silent. (A look at servers that hang lasts half a minute.)
+# More looks in the same moment hold up the event loop, and servers seem silent.
 CONCURRENCY = 8
 SPACING_SECONDS = 0.5  # a rollout sends dozens of events in a second; one look answers them all
 FIRST_BACKOFF_SECONDS = 0.5

@@ -125,7 +125,8 @@ async def assembled(
     settings = at_home(settings)
     cluster = Cluster(connection)
     reach = Through(cluster) if options.probe_via == "proxy" else Direct()
-    observer = Observer(cluster, Prober(reach), explainer=Explainer(cluster))
+    prober = Prober(reach)
+    observer = Observer(cluster, prober, explainer=Explainer(cluster))
     reconciler = Reconciler(cluster, observer, Recorder(connection), settings, metrics=metrics)
     queue = Queue(reconciler.look)
     reconciler.on_gone = queue.forget
@@ -134,6 +135,7 @@ async def assembled(
     try:
         yield Parts(queue, reconciler, Resync(cluster, queue, reconciler, options.namespaces), metrics, sweep)
     finally:
+        await prober.close()
         await reach.close()
 
 

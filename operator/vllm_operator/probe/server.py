@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vllm_operator.decide.types import ServerAnswer
-from vllm_operator.diagnose import Failure, look_at_answer
+from vllm_operator.diagnose import look_at_answer
 from vllm_operator.probe.adapters import AdapterLoader
 from vllm_operator.probe.reach import Reach, Reply, Target
+from vllm_operator.probe.trials import Outcome, Trials
 
 SECOND_SECONDS = (
     2.0  # for a server that was well and is silent: with the first 3 s and the look that tells, 13 s in all
@@ -51,12 +52,18 @@ class Prober:
         self.reach = reach
         self.loader = AdapterLoader(reach)
         self._known: dict[str, _Known] = {}
+        self._trials = Trials()
+
+    async def close(self) -> None:
+        """Ends the requests that are on their way."""
+        await self._trials.close()
 
     def forget(self, uids: frozenset[str]) -> None:
         """Drops what is remembered of pods that are gone."""
         self.loader.forget(uids)
         for uid in uids:
             self._known.pop(uid, None)
+            self._trials.forget(uid)
 
     async def ask(self, target: Target, uid: str, restarts: int, question: Question) -> ServerAnswer:
         """The server's present answer. Never raises for what the server does."""
@@ -68,8 +75,13 @@ class Prober:
             # Long tokenization blocks a server's event loop: one that was well is asked twice before it counts as ill.
             health = await self.reach.ask(target, "/health", seconds=SECOND_SECONDS)
         answer = await self._answer(target, health, question, known.answer if known else None)
+        if answer.problem:
+            self._trials.forget(uid)  # what it answered while it was well counts no more
+        elif not answer.works:
+            answer = await self._tried(target, uid, restarts, question, answer)
         if answer.works:
             self._known[uid] = _Known(restarts, answer)
+            self._trials.forget(uid)
         else:
             self._known.pop(uid, None)  # it has to work again before it counts as working
         return answer
@@ -77,6 +89,7 @@ class Prober:
     async def _answer(
         self, target: Target, health: Reply, question: Question, before: ServerAnswer | None
     ) -> ServerAnswer:
+        """What it says of itself; with neither `works` nor a problem it is well and has yet to be tried."""
         if health.status != 200:
             return ServerAnswer(healthy=False, problem=health.problem or f"/health answers {health.status}")
         described = await self._described(target, question)
@@ -85,8 +98,17 @@ class Prober:
         if before is not None and before.works:
             names = described.served_models or before.served_models
             return replace(described, works=True, served_models=names, kv_cache_tokens=before.kv_cache_tokens)
+        return described
+
+    async def _tried(
+        self, target: Target, uid: str, restarts: int, question: Question, described: ServerAnswer
+    ) -> ServerAnswer:
+        """The answer of a server that is well: it works once a real request went through."""
         names = described.served_models or question.names
-        problem, refusal = await self._real_request(target, names[0] if names else "", question)
+        model = names[0] if names else ""
+        problem, refusal = await self._trials.outcome(
+            uid, restarts, lambda: self._real_request(target, model, question)
+        )
         if problem:
             return replace(described, problem=problem, refusal=refusal)
         return replace(described, works=True, served_models=names, kv_cache_tokens=await self._kv_cache_tokens(target))
@@ -115,8 +137,8 @@ class Prober:
         length = said.get("max_model_len") if isinstance(said, dict) else None
         return ServerAnswer(healthy=True, max_model_len=_length(length))
 
-    async def _real_request(self, target: Target, model: str, question: Question) -> tuple[str, Failure | None]:
-        """Sends one request through the model: "" when it went well, else what went wrong, and why if it tells."""
+    async def _real_request(self, target: Target, model: str, question: Question) -> Outcome:
+        """Sends one request through the model."""
         for path, body in _requests(model, question):
             reply = await self.reach.ask(target, path, body, seconds=REQUEST_SECONDS)
             if reply.status == 200:
