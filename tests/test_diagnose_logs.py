@@ -14,6 +14,7 @@ from vllm_operator.api.model import Spec
 from vllm_operator.diagnose import MEANINGS, Failure, Reason, diagnose_log, fatal_while_starting, masked
 from vllm_operator.diagnose.page import page
 from vllm_operator.diagnose.rules import CAUSES, all_rules, find, longest_literal
+from vllm_operator.plan.flags.refusals import answers
 from vllm_operator.settings.types import SAFE_ENV
 
 LOGS = Path(__file__).parent / "diagnose_logs"
@@ -304,6 +305,14 @@ def test_remedies_speak_the_words_of_the_spec() -> None:
     used = {word for text in texts for word in re.findall(r"`([^`]+)`", text)} - known_elsewhere
 
     assert sorted(word for word in used if re.split(r"[.\[:]", word)[0] not in fields) == []
+
+
+def test_no_remedy_sends_a_refused_flag_to_extra_args() -> None:
+    texts = [rule.remedy for rule in all_rules()] + [meaning.remedy for meaning in MEANINGS.values()]
+    named = {flag for text in texts if "`extraArgs`" in text for flag in re.findall(r"--[a-z][\w-]+", text)}
+
+    assert "--kv-transfer-config" in named
+    assert sorted(named & answers().keys()) == []
 
 
 def test_the_troubleshooting_page_is_what_the_rules_say() -> None:

@@ -2,7 +2,8 @@
 
 from vllm_operator.diagnose import Reason, diagnose_log
 from vllm_operator.diagnose.lines import read_lines
-from vllm_operator.diagnose.log import EXCEPTION, gather
+from vllm_operator.diagnose.log import gather
+from vllm_operator.diagnose.roots import EXCEPTION
 from vllm_operator.diagnose.stacks import MAX_FRAMES, end_of_chain, stack_of, stacks
 
 TRACEBACK = """Traceback (most recent call last):

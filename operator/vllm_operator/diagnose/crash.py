@@ -35,6 +35,15 @@ _OF_AN_ERROR: Final = (
     "It restarts by itself. When the same error comes again it is a fault of this vLLM, or of what the image lacks: "
     "take another `image` version."
 )
+_OF_A_TRANSFER: Final = (
+    "It restarts by itself. When it repeats: servers that pass KV cache to each other need the same `image` and model, most "
+    "often the same `tensorParallelSize`, `blockSize` and `kvCacheDtype`, too, and must reach each other; another `image` version "
+    "may have it mended. Without --kv-transfer-config in `extraArgs` and `kvOffloadingSize` this code does not run."
+)
+_OF_A_STOP: Final = (
+    "Nothing is wrong where a stop was wanted (a rollout, fewer `replicas`, a drained node). Else the pod's events say who "
+    "stopped it: a failed probe, an eviction."
+)
 _IN_SERVICE: Final = "engine-died-in-service"
 _OF_A_KILL: Final = (
     "When its memory was near `resources.limits.memory`, raise that; when the pod's events speak of a failed probe, "
@@ -48,7 +57,7 @@ def diagnose_log(text: object, exit_code: int | None = None) -> Failure:
     said = from_termination_message(raw.strip().rpartition("\n")[2])
     if said is not None:
         return said.on("", exit_code)
-    return _judge(gather(raw), exit_code).on("", exit_code)
+    return _judge(gather(raw, ended_well=exit_code == 0), exit_code).on("", exit_code)
 
 
 def fatal_while_starting(text: object) -> Failure | None:
@@ -71,7 +80,7 @@ def _judge(seen: Evidence, exit_code: int | None) -> Failure:
     return (
         _by_its_words(seen, exit_code)
         or _by_its_place(seen)
-        or _by_a_symptom(seen)
+        or _by_a_symptom(seen, exit_code)
         or _by_a_request(seen, exit_code)
         or _unknown(seen, exit_code)
     )
@@ -80,7 +89,7 @@ def _judge(seen: Evidence, exit_code: int | None) -> Failure:
 def _by_its_words(seen: Evidence, exit_code: int | None) -> Failure | None:
     """By words that name a cause; of a server that served, none that would have kept it from starting."""
     found = _cause(seen, exit_code)
-    return None if found is not None and seen.ready and found.reason in _OF_STARTS else found
+    return None if found is not None and seen.served and found.reason in _OF_STARTS else found
 
 
 def _cause(seen: Evidence, exit_code: int | None = None) -> Failure | None:
@@ -97,20 +106,20 @@ def _cause(seen: Evidence, exit_code: int | None = None) -> Failure | None:
 
 def _by_its_place(seen: Evidence) -> Failure | None:
     """By where an exception of unknown words was raised."""
-    if not seen.stack or seen.ready:
+    if not seen.stack or seen.served:
         return None
     return find(seen.root, context=seen.everything, stack=seen.stack, weights=frozenset({"place"}))
 
 
-def _by_a_symptom(seen: Evidence) -> Failure | None:
+def _by_a_symptom(seen: Evidence, exit_code: int | None) -> Failure | None:
     """By words that only say that the engine went; of a log without its beginning, that the cause stands there."""
     if not seen.whole and not seen.root and (cut := find(seen.text, weights=frozenset({"cut"}))):
         return cut
     if not seen.engine_lost and (seen.root or seen.complaint):
         return None
     symptom = find(seen.text, weights=frozenset({"symptom"}))
-    if symptom is not None and seen.ready:
-        return _of_service(seen)
+    if symptom is not None and seen.served:
+        return _of_service(seen, exit_code)
     if symptom is not None and seen.whole and symptom.rule == _IN_SERVICE:  # its words, from a server that never served
         return replace(symptom, message="The engine ended while the server started, and logged no error.")
     return symptom
@@ -121,16 +130,18 @@ def _by_a_request(seen: Evidence, exit_code: int | None) -> Failure | None:
     if seen.fatal or exit_code not in (None, 0):
         return None
     request = find(seen.text, weights=frozenset({"request"}))
-    return request if request is not None and (seen.ready or seen.root[:60] in request.excerpt) else None
+    return request if request is not None and (seen.served or seen.root[:60] in request.excerpt) else None
 
 
-def _of_service(seen: Evidence) -> Failure:
+def _of_service(seen: Evidence, exit_code: int | None) -> Failure:
     cause = f": {seen.root}" if seen.root else " and logged no error"
+    after = "" if exit_code else " The server ends after it, with exit code 0."
+    of_an_error = _OF_A_TRANSFER if "/kv_transfer/" in seen.stack else _OF_AN_ERROR
     return failure(
         Reason.EngineDied,
-        f"The engine died in service{cause}. The server ends after it, with exit code 0.",
-        remedy=_OF_AN_ERROR if seen.root else None,
-        excerpt=seen.root or seen.text[-1024:],
+        f"The engine died in service{cause}.{after}",
+        remedy=of_an_error if seen.root else None,
+        excerpt=_from(seen, seen.root) if seen.root else seen.text[-1024:],
         rule=_IN_SERVICE,
     )
 
@@ -149,13 +160,15 @@ def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
         message = f"{ended}: it was asked to stop (SIGTERM), and its log shows no error before that."
     else:
         message = f"{ended}, and its log shows no error."
-    killed = exit_code == 137 and not root
-    return failure(
-        Reason.ServerCrashed,
-        message,
-        remedy=_OF_A_KILL if killed else None,
-        excerpt=_from(seen, root) if root else seen.tail,
-    )
+    remedy = None if root else _of_an_end(seen, exit_code)
+    return failure(Reason.ServerCrashed, message, remedy=remedy, excerpt=_from(seen, root) if root else seen.tail)
+
+
+def _of_an_end(seen: Evidence, exit_code: int | None) -> str | None:
+    """What to do about an end without an error; None where that is the general advice."""
+    if exit_code == 137:
+        return _OF_A_KILL
+    return _OF_A_STOP if exit_code in (0, 143) or (seen.stopped and exit_code not in _SIGNALS) else None
 
 
 def _from(seen: Evidence, root: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vllm_operator.diagnose.lines import Line, read_lines
+from vllm_operator.diagnose.roots import EXCEPTION, WRAPPER, aborted_before, complaint, root_of, with_its_line
 from vllm_operator.diagnose.stacks import end_of_chain, stack_of, stacks
 from vllm_operator.diagnose.survived import without_survived
 
@@ -24,6 +25,10 @@ _BEGINS = re.compile(
     + r"|Automatically detected platform|Initializing a V\d LLM engine|Starting to load model|Loading (?:model weights|safetensors|pt) "
 )
 _READY = re.compile(r'Application startup complete|Uvicorn running on |:\d{1,5} - "[A-Z]{3,7} /\S{0,99} HTTP/1\S\d"')
+_SERVED = re.compile(
+    r"EngineCore encountered a fatal error|Avg prompt throughput: | - \"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS) /\S{0,400} HTTP/\d"
+)
+"""Only a server that was ready says so: its log may have lost the line that announces it (an engine fails to *start* in other words)."""
 _STOP = re.compile(
     r"\[shutdown\] API server: shutdown triggered|Received signal SIG(?:TERM|INT)|KeyboardInterrupt: terminated|Gracefully stopping http server"
 )
@@ -32,25 +37,15 @@ _ENGINE_LOST = re.compile(
     r"|Engine(?:Core)? (?:encountered|hit) an? (?:fatal error|exception)|EngineCore encountered (?:a fatal error|an issue)"
     r"|MQLLMEngine is already dead|Engine process \S{0,20} ?(?:died|failed)|AsyncEngineDeadError|Background loop has errored"
 )
+_HANDLES = re.compile(r"output_handler failed|EngineDeadError|Background loop has errored")
+_IN_SERVICE: Final = "vllm/v1/engine/core.py in run_busy_loop"
+"""Under what an engine in service raises; a worker's own traceback does not show it."""
 FATAL = re.compile(
     r"EngineCore failed to start|WorkerProc failed to start|EngineCore hit an exception|WorkerProc hit an exception|Engine core initialization failed"
     r"|WorkerProc initialization failed|Engine process failed to start|encountered a fatal error"
     r"|Worker proc \S{1,60} died unexpectedly|[Ee]ngine core proc \S{1,60} died unexpectedly"
 )
-_WRAPPER = re.compile(
-    r"Engine core initialization failed|WorkerProc initialization failed|Engine process failed to start|EngineDeadError"
-    r"|EngineCore failed to start|WorkerProc failed to start|See (?:root cause|stack trace)|Executor failed|CancelledError"
-    r"|failed to start\.?$|hit an exception|encountered a fatal error|EngineGenerateError|AsyncEngineDeadError|Process (?:EngineCore|VllmWorker|SpawnProcess)"
-    r"|BrokenPipeError|^(?:EOFError(?!: Ran out)|ConnectionResetError)|leaked (?:semaphore|shared_memory)|NCCL WARN|died unexpectedly|TaskGroup|KeyError: '/(?:psm|mp)[_-]"
-    r"|^(?:Exception in worker|Traceback|Invocation of|SystemExit|Worker failed with error)|output_handler failed|Shutting down|shutting down"
-)
-EXCEPTION = re.compile(
-    r"^(?:\|? {0,8}\+?-?\|? )?(?P<name>(?:[A-Za-z_][\w]{0,60}\.){0,8}[A-Z][A-Za-z_]{0,60}"
-    r"(?:Error|Exception|Interrupt|Exit|Exhausted|Warning|Timeout|Iteration|Forbidden|InvalidCxxCompiler)|Exception)(?::|$| \()"
-    r"|^(?:[a-z_]\w{0,60}\.){1,8}(?:[A-Z]\w{1,60}|(?:[a-z]\w{0,60})?(?:[Ee]rror|Exception|timeout)): "
-)
 _FAILED = re.compile(FATAL.pattern + r"|Value error, |: error: ")
-_LOUD = re.compile(r"(?i)\berror\b|_ERROR|\bfatal\b|\bfailed\b|\babort")
 _FRAME = re.compile(r"^[\s|]{0,12}File \"[^\"]{1,300}\", line \d")
 _WARNED = re.compile(r"\S{1,300}:\d{1,6}: \w{0,40}Warning: ")
 """Python's own warnings: the line of source that they echo comes after them, indented."""
@@ -105,6 +100,8 @@ class Evidence:
     whole: bool
     """The log shows a start of the server: what is not in it was not said."""
     ready: bool
+    served: bool
+    """It was ready once, by its own word or by what only a ready server logs."""
     stopped: bool
     engine_lost: bool
     fatal: bool
@@ -118,14 +115,14 @@ class Evidence:
     tail: str
 
 
-def gather(raw: object) -> Evidence:
-    """The evidence in a log; empty for an empty or healthy one."""
-    starts = [without_survived(start, EXCEPTION, _WRAPPER) for start in _starts(read_lines(raw))]
-    chosen = _evidence(starts[-1])
+def gather(raw: object, *, ended_well: bool = False) -> Evidence:
+    """The evidence in a log; empty for an empty or healthy one. `ended_well`: exit code 0, as of no server that failed to start."""
+    starts = [without_survived(start, EXCEPTION, WRAPPER) for start in _starts(read_lines(raw))]
+    chosen = _evidence(starts[-1], ended_well)
     if (
         not chosen.text and not chosen.ready and len(starts) > 1
     ):  # the last start has only begun: its predecessor failed
-        return _evidence(starts[-2])
+        return _evidence(starts[-2], ended_well)
     return chosen
 
 
@@ -149,34 +146,47 @@ def _starts(lines: Sequence[Line]) -> list[Sequence[Line]]:
     return [lines[start:end] for start, end in zip(cuts, [*cuts[1:], len(lines)], strict=True)]
 
 
-def _evidence(lines: Sequence[Line]) -> Evidence:
+def _evidence(lines: Sequence[Line], ended_well: bool) -> Evidence:
     ready_at = _first(lines, _READY)
+    whole = _first(lines, _BEGINS) < len(lines)
+    served_at = _served_at(lines, ready_at, whole, ended_well)
     stop_at = _first(lines, _STOP)
-    lost_at = _first(lines, _ENGINE_LOST, start=ready_at)
+    lost_at = _first(lines, _ENGINE_LOST, start=served_at)
     lost = lost_at < len(lines) and lost_at < stop_at
-    end = len(lines) if lost or stop_at < ready_at else min(stop_at, len(lines))
-    kept = _unique([*_candidates(lines[:ready_at], serving=False), *_candidates(lines[ready_at:end], serving=True)])
+    end = len(lines) if lost or stop_at < served_at else min(stop_at, len(lines))
+    kept = _unique([*_candidates(lines[:served_at], serving=False), *_candidates(lines[served_at:end], serving=True)])
     text = "\n".join(line.text for line in kept)[:MAX_EVIDENCE_CHARS]
-    root = _root(kept)
-    stack = stack_of("" if _aborted_before(root, text) else root, stacks(lines, EXCEPTION))
-    if (said := _with_its_line(root, stack)) != root:
+    root = root_of(kept)
+    stack = stack_of("" if aborted_before(root, text) else root, stacks(lines, EXCEPTION))
+    if stack and served_at < len(lines) and _IN_SERVICE not in stack:
+        stack = f"{_IN_SERVICE}\n{stack}"
+    if (said := with_its_line(root, stack)) != root:
         text, root = text.replace(root, said, 1), said
     return Evidence(
         text=text,
         everything="\n".join(line.text for line in lines if line.level in ("INFO", "WARNING", ""))[
             : 4 * MAX_EVIDENCE_CHARS
         ],
-        whole=_first(lines, _BEGINS) < len(lines),
+        whole=whole,
         ready=ready_at < len(lines),
+        served=served_at < len(lines),
         stopped=stop_at < len(lines) and not lost,
         engine_lost=lost,
         fatal=FATAL.search(text) is not None or (ready_at == len(lines) and _ENGINE_LOST.search(text) is not None),
         root=root,
         stack=stack,
-        root_ends=end_of_chain(root, lines, EXCEPTION, text, 0 if ready_at == len(lines) else ready_at),
-        complaint=_complaint(kept),
+        root_ends=end_of_chain(root, lines, EXCEPTION, text, 0 if served_at == len(lines) else served_at),
+        complaint=complaint(kept),
         tail=_tail(lines),
     )
+
+
+def _served_at(lines: Sequence[Line], ready_at: int, whole: bool, ended_well: bool) -> int:
+    """From which line on the server served; the number of lines where nothing shows that it did."""
+    found = min(ready_at, _first(lines, _SERVED))
+    if found == len(lines) and ended_well:
+        return _first(lines, _ENGINE_LOST)
+    return _first(lines, _HANDLES) if found == len(lines) and not whole else found
 
 
 def _tail(lines: Sequence[Line]) -> str:
@@ -265,36 +275,3 @@ def _counts(line: Line, serving: bool, in_request: bool) -> bool:
 def _unique(lines: Iterable[Line]) -> list[Line]:
     seen: set[str] = set()
     return [line for line in lines if not (line.text in seen or seen.add(line.text))]  # type: ignore[func-returns-value]
-
-
-def _with_its_line(root: str, stack: str) -> str:
-    """An assertion without words says what it asserted: the line it stands in."""
-    source = stack.rpartition("\n")[2].partition(": ")[2]
-    return (
-        f"{root.rstrip(':')}: {source}"
-        if root.rstrip(":") == "AssertionError" and source.startswith("assert ")
-        else root
-    )
-
-
-def _aborted_before(root: str, text: str) -> bool:
-    """True when an interpreter's own last words stand before the exception: that one only met a process that was gone."""
-    aborted = text.find("Fatal Python error: ")
-    return 0 <= aborted < text.find(root.split("\n", 1)[0])
-
-
-def _complaint(kept: Sequence[Line]) -> str:
-    return next((line.text.strip() for line in kept if _LOUD.search(line.text) and not _WRAPPER.search(line.text)), "")
-
-
-def _root(kept: Sequence[Line]) -> str:
-    """The first exception that is no mere wrapper, the engine's before the API server's; "" when there is none."""
-    raised = [line for line in kept if EXCEPTION.match(line.text) and not _WRAPPER.search(line.text)]
-    first = next((line for line in raised if line.from_engine), raised[0] if raised else None)
-    if first is None:
-        return ""
-    text = first.text.strip()
-    if text.endswith(":") or "validation error" in text:  # the words themselves stand on the next line
-        after = kept[kept.index(first) + 1 :][:1]
-        text += "".join(f"\n{line.text.strip()}" for line in after)
-    return text

@@ -1,0 +1,63 @@
+"""Which exception of a log is the root: not the wrappers that pass it on, and not what came of it in other processes."""
+
+import re
+from collections.abc import Sequence
+
+from vllm_operator.diagnose.lines import Line
+
+WRAPPER = re.compile(
+    r"Engine core initialization failed|WorkerProc initialization failed|Engine process failed to start|EngineDeadError"
+    r"|EngineCore failed to start|WorkerProc failed to start|See (?:root cause|stack trace)|Executor failed|CancelledError"
+    r"|failed to start\.?$|hit an exception|encountered a fatal error|EngineGenerateError|AsyncEngineDeadError|Process (?:EngineCore|VllmWorker|SpawnProcess)"
+    r"|BrokenPipeError|^(?:EOFError(?!: Ran out)|ConnectionResetError)|leaked (?:semaphore|shared_memory)|NCCL WARN|died unexpectedly|TaskGroup|KeyError: '/(?:psm|mp)[_-]"
+    r"|^(?:Exception in worker|Traceback|Invocation of|SystemExit|Worker failed with error)|output_handler failed|Shutting down|shutting down"
+)
+EXCEPTION = re.compile(
+    r"^(?:\|? {0,8}\+?-?\|? )?(?P<name>(?:[A-Za-z_][\w]{0,60}\.){0,8}[A-Z][A-Za-z_]{0,60}"
+    r"(?:Error|Exception|Interrupt|Exit|Exhausted|Warning|Timeout|Iteration|Forbidden|InvalidCxxCompiler)|Exception)(?::|$| \()"
+    r"|^(?:[a-z_]\w{0,60}\.){1,8}(?:[A-Z]\w{1,60}|(?:[a-z]\w{0,60})?(?:[Ee]rror|Exception|timeout)): "
+)
+_LOUD = re.compile(r"(?i)\berror\b|_ERROR|\bfatal\b|\bfailed\b|\babort")
+
+
+def with_its_line(root: str, stack: str) -> str:
+    """An assertion without words says what it asserted: the line it stands in."""
+    source = stack.rpartition("\n")[2].partition(": ")[2]
+    return (
+        f"{root.rstrip(':')}: {source}"
+        if root.rstrip(":") == "AssertionError" and source.startswith("assert ")
+        else root
+    )
+
+
+def aborted_before(root: str, text: str) -> bool:
+    """True when an interpreter's own last words stand before the exception: that one only met a process that was gone."""
+    aborted = text.find("Fatal Python error: ")
+    return 0 <= aborted < text.find(root.split("\n", 1)[0])
+
+
+def complaint(kept: Sequence[Line]) -> str:
+    """The first line that sounds like an error; "" when there is none."""
+    return next((line.text.strip() for line in kept if _LOUD.search(line.text) and not WRAPPER.search(line.text)), "")
+
+
+def _fatal_one(kept: Sequence[Line], raised: Sequence[Line]) -> Line | None:
+    """The exception of which an engine says that it ended; None where it only passes on a worker's."""
+    said = next((index for index, line in enumerate(kept) if "encountered a fatal error" in line.text), len(kept))
+    after = (line for line in kept[said:] if line in raised and line.process == kept[said].process)
+    first = next(after, None)
+    return None if first is None or "Worker failed with error" in first.text else first
+
+
+def root_of(kept: Sequence[Line]) -> str:
+    """The first exception that is no mere wrapper, the engine's before the API server's; "" when there is none."""
+    raised = [line for line in kept if EXCEPTION.match(line.text) and not WRAPPER.search(line.text)]
+    engines = next((line for line in raised if line.from_engine), raised[0] if raised else None)
+    first = _fatal_one(kept, raised) or engines
+    if first is None:
+        return ""
+    text = first.text.strip()
+    if text.endswith(":") or "validation error" in text:  # the words themselves stand on the next line
+        after = kept[kept.index(first) + 1 :][:1]
+        text += "".join(f"\n{line.text.strip()}" for line in after)
+    return text
