@@ -20,6 +20,7 @@ from uuid import uuid4
 from vllm_operator.cluster import Cluster, Connection
 from vllm_operator.commands.rendering import settings_of
 from vllm_operator.commands.wrong import WrongInput
+from vllm_operator.diagnose import prepare
 from vllm_operator.events import Recorder
 from vllm_operator.handlers import Doormen, watch
 from vllm_operator.lease import Lease
@@ -78,6 +79,7 @@ def run(options: Options) -> int:
         logging.getLogger(noisy).setLevel("DEBUG" if options.log_level == "debug" else "WARNING")
     from kubernetes.aio.config import ConfigException
 
+    prepare()
     try:
         asyncio.run(operate(options, settings))
     except ConfigException as error:

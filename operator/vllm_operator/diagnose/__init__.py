@@ -5,6 +5,7 @@ from vllm_operator.diagnose.failure import Failure, failure, masked
 from vllm_operator.diagnose.pods import FOLDER_IS_GONE, look_at_pod
 from vllm_operator.diagnose.podstate import SERVERS
 from vllm_operator.diagnose.reasons import MEANINGS, Meaning, Reason
+from vllm_operator.diagnose.rules import prepare
 from vllm_operator.diagnose.scheduling import rollout_waits
 from vllm_operator.diagnose.workloads import (
     look_at_adapter_answer,
@@ -31,5 +32,6 @@ __all__ = [
     "look_at_job",
     "look_at_pod",
     "masked",
+    "prepare",
     "rollout_waits",
 ]

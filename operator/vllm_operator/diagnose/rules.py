@@ -93,6 +93,12 @@ def all_rules() -> tuple[Rule, ...]:
     return tuple(Rule.model_validate(entry) for entry in raw["rules"])
 
 
+def prepare() -> None:
+    """Reads and compiles all rules, which takes some tenths of a second: before anybody waits, not at the first crash."""
+    for where in {rule.where for rule in all_rules()}:
+        _matchers(where)
+
+
 @lru_cache(maxsize=16)
 def _matchers(where: Where) -> tuple[Matcher, ...]:
     return tuple(
