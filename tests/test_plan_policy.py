@@ -64,6 +64,9 @@ def test_what_the_platform_forbids_is_told(policy: Any, spec: Any, reason: str, 
         ({"allowNodePaths": True}, {"model": "file:///srv/models"}),
         ({}, {"env": ({"name": "NCCL_DEBUG", "value": "INFO"},)}),
         ({}, {"trust_remote_code": True}),
+        ({}, {"pod": {"annotations": {"sidecar.istio.io/inject": "false", "prometheus.io/scrape": "true"}}}),
+        ({}, {"pod": {"annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}}}),
+        ({}, {"pod": {"priority_class_name": "models"}}),
     ],
 )
 def test_what_the_platform_allows_is_not_told(policy: Any, spec: Any) -> None:
@@ -131,6 +134,18 @@ def test_what_the_platform_allows_is_not_told(policy: Any, spec: Any) -> None:
             "InvalidSpec",
             "pod.annotations",
         ),
+        *(
+            ({"pod": {"annotations": {key: "x"}}}, "InvalidSpec", f"pod.annotations: {key} is not for models to set")
+            for key in (
+                "cdi.k8s.io/all",
+                "devices.nri.io/container.vllm",
+                "io.kubernetes.cri-o.Devices",
+                "sidecar.istio.io/proxyImage",
+                "config.linkerd.io/proxy-image",
+                "vault.hashicorp.com/agent-image",
+            )
+        ),
+        ({"pod": {"priority_class_name": "system-node-critical"}}, "InvalidSpec", "is for the cluster's own pods"),
         (
             {"cache": {"access_modes": ("ReadWriteOncePod",)}, "rollout": {"max_surge": "1"}},
             "InvalidSpec",

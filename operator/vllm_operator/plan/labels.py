@@ -37,11 +37,19 @@ _RESERVED = (
     "container.seccomp.security.alpha.kubernetes.io/",
     "seccomp.security.alpha.kubernetes.io/",
 )
+# Keys by which a node's runtime or a cluster's injectors give a pod more than its spec has: devices, hooks, other images.
+_GIVES_MORE = (
+    *("cdi.k8s.io/", "io.containerd.", "io.katacontainers.", "io.kubernetes.cri-o.", "run.oci."),
+    *("inject.istio.io/", "sidecar.istio.io/bootstrapOverride", "sidecar.istio.io/proxyImage"),
+    *("config.linkerd.io/debug-image", "config.linkerd.io/init-image", "config.linkerd.io/proxy-image"),
+    *("admission.datadoghq.com/", "vault.hashicorp.com/"),
+)
+_NRI = ".nri.io"  # plugins of the node's runtime: devices.nri.io, mounts.nri.io …
 
 
 def is_reserved(key: str) -> bool:
-    """Whether a label or annotation key belongs to the operator or to the pod's confinement."""
-    return key.startswith(_RESERVED)
+    """Whether a label or annotation key is the operator's, or one by which a pod gets more than its spec says."""
+    return key.startswith(_RESERVED + _GIVES_MORE) or key.partition("/")[0].endswith(_NRI)
 
 
 def model_labels(metadata: Metadata) -> dict[str, str]:

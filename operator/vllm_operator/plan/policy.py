@@ -15,6 +15,7 @@ from vllm_operator.plan.types import Part, Problem, ProblemReason
 from vllm_operator.settings import Settings
 
 MEDIA_FLAG = "--allowed-media-domains"
+SYSTEM_CLASSES = "system-"  # PriorityClasses of Kubernetes' own: their pods take the place of everybody else's
 
 
 def policy_problems(model: VLLMModel, parts: tuple[Part, ...], settings: Settings) -> list[Problem]:
@@ -29,6 +30,7 @@ def policy_problems(model: VLLMModel, parts: tuple[Part, ...], settings: Setting
         *_environment_problems(model, settings),
         *_media_problems(model, settings),
         *_metadata_problems(model),
+        *_priority_problems(model),
     ]
 
 
@@ -116,6 +118,14 @@ def _metadata_problems(model: VLLMModel) -> list[Problem]:
         for field, key in named
         if is_reserved(key)
     ]
+
+
+def _priority_problems(model: VLLMModel) -> list[Problem]:
+    name = model.spec.pod.priority_class_name or ""
+    if not name.startswith(SYSTEM_CLASSES):
+        return []
+    remedy = "Name a class that the platform made for models, or leave it out."
+    return [_problem("spec", f"pod.priorityClassName: {name} is for the cluster's own pods.", remedy)]
 
 
 def _media_problems(model: VLLMModel, settings: Settings) -> list[Problem]:
