@@ -32,6 +32,8 @@ _PROCESS = re.compile(
     r"|\(pid=\d{1,10}(?:, ip=[\w.:]{1,60})?\)(?: |$)"
     r"|\[(?:default)?rank\d{1,4}\]:(?: |$|(?=\[))"
 )
+_STAMPED = re.compile(rf"{_STAMP} (?=- |\[?[A-Z]{{4,9}}\b)")
+"""Another library's time, after vLLM's own prefix."""
 _LEVEL = re.compile(
     r"(?P<level>TRACE|DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL|EXCEPTION)"
     r"(?: (?:\d{4}-)?\d\d-\d\d \d\d:\d\d(?::\d\d)?(?:[.,]\d{1,6})?)?"
@@ -130,6 +132,8 @@ def _plain(rest: str, level: str = "", process: str = "") -> Line:
     for _ in range(4):
         if rest[:1] in "([" and (match := _PROCESS.match(rest)):
             process = match.groupdict().get("name") or process or "rank"
+        elif match := _STAMPED.match(rest):
+            pass
         elif not site and (match := _LEVEL.match(rest) or _GLOG.match(rest) or _LOGGING.match(rest)):
             found = match.groupdict()
             said = found["level"] or found.get("plain") or found.get("only") or ""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from vllm_operator.diagnose.asides import Aside
 from vllm_operator.diagnose.lines import Line, read_lines
 from vllm_operator.diagnose.roots import EXCEPTION, WRAPPER, aborted_before, complaint, root_of, with_its_line
 from vllm_operator.diagnose.stacks import end_of_chain, stack_of, stacks
@@ -67,6 +68,7 @@ _HARMLESS = re.compile(
     r"Error saving model info cache|Failed to import from vllm\._[A-Za-z]|Error retrieving (?:file list|safetensors)|, retrying \d of \d"
     r"|^Error while downloading from https?://|^\{\"timestamp\":\"[^\"]{1,40}\",\"level\":\"\w{4,5}\",\"fields\":"
     r"|Failed to collect processor kwargs|NVLink detection (?:failed|not possible)|XGMI detection failed|amdsmi device \w{4,5} query failed"
+    r"|Permission denied: '/\S{0,80}\.config(?:/vllm\S{0,40})?'"  # usage statistics alone lie there
     r"|Ignoring import error|Failed to load plugin|Could not load .{0,60}plugin|Cannot use FlashAttention|Error in inspecting model architecture .{0,80}retry"
 )
 _CALL = re.compile(r"Invocation of \w{1,20}_lora method failed")
@@ -74,11 +76,6 @@ _WORKERS: Final = "WorkerProc hit an exception"
 _FATAL_CALL: Final = "encountered a fatal error"
 _CALL_LINES: Final = 600
 """Within so many lines the engine says what became of a worker's failure: eight tracebacks of 70 lines."""
-_REQUEST = re.compile(
-    r"Exception in ASGI application|Error (?:in|with) (?:preprocessing|applying|completion|chat|generating|processing|request|model error)"
-    r"|Exception in thread \S{1,40} \((?:_report_\w{1,40}|\w{0,20}monitor\w{0,20})\)"
-    r"|Error in \w{1,40} (?:stream )?generator|ErrorResponse\(|Error with model error"
-)
 _ENGINE_SITE = re.compile(
     r"^(?:[\w/]{0,80}/)?(?:core|engine|llm_engine|async_llm_engine|multiproc|worker|gpu_|cpu_|ray_|launcher|async_llm|core_client|client|cuda|pynccl|shm_|dump_input)"
 )
@@ -205,10 +202,11 @@ def _first(lines: Sequence[Line], pattern: re.Pattern[str], start: int = 0) -> i
 def _candidates(lines: Sequence[Line], *, serving: bool) -> Iterable[Line]:
     """Lines that are neither progress nor the body of a traceback; while serving only the engine's."""
     in_frame: str | None = None
-    in_request = False
+    aside = Aside(EXCEPTION)
     harmless: tuple[str, str] | None = None
     for index, line in enumerate(lines):
         text = line.text
+        is_aside = aside.holds(line)
         if _FRAME.match(text):
             in_frame = text[: len(text) - len(text.lstrip())]
             continue
@@ -218,10 +216,9 @@ def _candidates(lines: Sequence[Line], *, serving: bool) -> Iterable[Line]:
         if _MARKER.match(text):
             continue
         harmless = _harmless(lines, index, serving, harmless)
-        in_request = bool(_REQUEST.search(text)) or (in_request and not line.level and not line.process)
         if harmless and harmless == (line.process, line.site):
             continue
-        if _counts(line, serving, in_request):
+        if _counts(line, serving, is_aside):
             yield line
 
 
@@ -257,7 +254,7 @@ def _echoes(text: str, frame_indent: str) -> bool:
     )
 
 
-def _counts(line: Line, serving: bool, in_request: bool) -> bool:
+def _counts(line: Line, serving: bool, is_aside: bool) -> bool:
     text = line.text
     if not text.strip() or line.level in ("INFO", "DEBUG", "TRACE") or _DEEP.match(text):
         return _CALMLY.match(text) is not None
@@ -265,7 +262,7 @@ def _counts(line: Line, serving: bool, in_request: bool) -> bool:
         return True
     if line.level == "WARNING" and not _ENGINE_LOST.search(text):
         return False
-    if _NOISE.search(text) or _HARMLESS.search(text) or in_request:
+    if _NOISE.search(text) or _HARMLESS.search(text) or is_aside:
         return False
     return (
         not serving or line.from_engine or line.level == "CRITICAL" or bool(line.site and _ENGINE_SITE.match(line.site))
