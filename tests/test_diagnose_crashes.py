@@ -257,3 +257,28 @@ def test_torchs_farewell_is_no_evidence() -> None:
     )
 
     assert "destroy_process_group" not in diagnose_log(log, 1).excerpt
+
+
+def test_an_instruction_that_the_cpu_does_not_know_is_met_again_there() -> None:
+    found = diagnose_log("INFO 11-21 08:00:00 [__init__.py:241] Automatically detected platform cpu.\n", 132)
+
+    assert ("`image`" in found.remedy, found.retry) == (True, False)
+
+
+def test_a_stop_while_the_server_starts_is_no_unknown_error() -> None:
+    found = diagnose_log(
+        "(APIServer pid=1) INFO non-default args: {}\n(APIServer pid=1) KeyboardInterrupt: terminated\n", 143
+    )
+
+    assert ("asked to stop" in found.message, "`startupTimeoutSeconds`" in found.remedy) == (True, True)
+
+
+def test_an_excerpt_shows_the_frames_of_an_abort_and_the_progress_that_came_last() -> None:
+    abort = 'Fatal Python error: Segmentation fault\n\nCurrent thread 0x7f7 (most recent call first):\n  File "/x/nixl/_api.py", line 221 in __init__\n'
+    loading = (
+        "non-default args: {}\n" * 60
+        + "Loading safetensors checkpoint shards:  35% Completed | 6/17 [00:21<00:40,  3.7s/it]\n"
+    )
+
+    assert "nixl/_api.py in __init__" in diagnose_log(abort, 139).excerpt
+    assert "6/17" in diagnose_log(loading, 137).excerpt

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from vllm_operator.diagnose.failure import Failure, failure, from_termination_message
+from vllm_operator.diagnose.failure import MAX_BYTES, Failure, failure, from_termination_message
 from vllm_operator.diagnose.lines import read_text
 from vllm_operator.diagnose.log import Evidence, gather
 from vllm_operator.diagnose.reasons import Reason
@@ -42,8 +42,31 @@ _OF_A_TRANSFER: Final = (
 )
 _OF_A_STOP: Final = (
     "Nothing is wrong where a stop was wanted (a rollout, fewer `replicas`, a drained node). Else the pod's events say who "
-    "stopped it: a failed probe, an eviction."
+    "stopped it: a failed probe (while the server starts: `startupTimeoutSeconds` is its time for it), an eviction."
 )
+_OF_AN_INSTRUCTION: Final = (
+    "Most often the node's CPU does not know an instruction that the image is built with: have the pod run on a node with a "
+    "newer CPU (`pod`: its nodeSelector), or set `image` to a build for this one (a CPU server: for its instruction set)."
+)
+_OF_A_FAULT: Final = (
+    "It restarts by itself. When it repeats, leave out what uses the code that the excerpt's frames name, where it shows any (a "
+    "KV connector's, for example: --kv-transfer-config in `extraArgs`), or take another `image` version; on one node only, have its GPU and "
+    "memory checked."
+)
+_OF_A_BUS_ERROR: Final = (
+    "Memory that it had mapped could not be had. When it repeats have the size of /dev/shm raised (shmSize in the platform's "
+    "settings, and `resources.limits.memory` with it); if that is large enough look for a full or failing volume."
+)
+_OF_A_SIGNAL: Final = {
+    132: _OF_AN_INSTRUCTION,
+    134: _OF_A_FAULT,
+    135: _OF_A_BUS_ERROR,
+    136: _OF_A_FAULT,
+    139: _OF_A_FAULT,
+}
+_ASKED_TO_STOP: Final = "KeyboardInterrupt: terminated"
+_ABORTED: Final = "Fatal Python error: "
+_FRAMES_SHOWN: Final = 8
 _IN_SERVICE: Final = "engine-died-in-service"
 _OF_A_KILL: Final = (
     "When its memory was near `resources.limits.memory`, raise that; when the pod's events speak of a failed probe, "
@@ -148,7 +171,7 @@ def _of_service(seen: Evidence, exit_code: int | None) -> Failure:
 
 def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
     ended = "The server ended" if exit_code is None else f"The server ended with exit code {exit_code}"
-    if root := seen.root or seen.complaint:
+    if root := _error(seen):
         message = f"{ended}, for a reason no rule knows: {root[:400]}"
     elif exit_code == 137:
         message = (
@@ -160,17 +183,46 @@ def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
         message = f"{ended}: it was asked to stop (SIGTERM), and its log shows no error before that."
     else:
         message = f"{ended}, and its log shows no error."
-    remedy = None if root else _of_an_end(seen, exit_code)
-    return failure(Reason.ServerCrashed, message, remedy=remedy, excerpt=_from(seen, root) if root else seen.tail)
+    return failure(
+        Reason.ServerCrashed,
+        message,
+        remedy=_of_an_end(seen, exit_code, root),
+        excerpt=_from(seen, root) if root else _last_words(seen),
+        retry=False if exit_code == 132 and not root else None,
+    )
 
 
-def _of_an_end(seen: Evidence, exit_code: int | None) -> str | None:
-    """What to do about an end without an error; None where that is the general advice."""
+def _error(seen: Evidence) -> str:
+    """The error to show; "" where the only one says that the server was asked to stop."""
+    root = seen.root or seen.complaint
+    return "" if root.startswith(_ASKED_TO_STOP) else root
+
+
+def _last_words(seen: Evidence) -> str:
+    """The log's last lines, and how far the progress was that stands last."""
+    last = seen.everything.rstrip().rpartition("\n")[2].strip()[:240]
+    if not last or last in seen.tail:
+        return seen.tail
+    room = MAX_BYTES - len(last.encode()) - 1
+    kept = seen.tail.split("\n")
+    while kept and len("\n".join(kept).encode()) > room:
+        kept.pop(0)
+    return "\n".join([*kept, last])
+
+
+def _of_an_end(seen: Evidence, exit_code: int | None, root: str) -> str | None:
+    """What to do about an end without an error, or by a signal; None where that is the general advice."""
+    if exit_code is not None and exit_code in _OF_A_SIGNAL and (not root or root.startswith(_ABORTED)):
+        return _OF_A_SIGNAL[exit_code]
+    if root:
+        return None
     if exit_code == 137:
         return _OF_A_KILL
-    return _OF_A_STOP if exit_code in (0, 143) or (seen.stopped and exit_code not in _SIGNALS) else None
+    return _OF_A_STOP if exit_code in (0, 143) or seen.stopped else None
 
 
 def _from(seen: Evidence, root: str) -> str:
+    if root.startswith(_ABORTED) and seen.stack:
+        return "\n".join([root, *seen.stack.split("\n")[:_FRAMES_SHOWN]])
     start = max(seen.text.find(root.split("\n")[0]), 0)
     return seen.text[start : start + 1024]

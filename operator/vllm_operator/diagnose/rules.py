@@ -185,9 +185,7 @@ def find(
         key = (_WEIGHTS[matcher.rule.weight], match.start())
         if best is None or key < best[:2]:
             best = (*key, matcher, match)
-    return (
-        None if best is None else _failure(best[2], best[3], text, f"{stack}\n{context}" if best[2].stack else context)
-    )
+    return None if best is None else _failure(best[2], best[3], text, context, stack if best[2].stack else "")
 
 
 def _applies(rule: Rule, exit_code: int | None, weights: frozenset[Weight] | None) -> bool:
@@ -196,8 +194,9 @@ def _applies(rule: Rule, exit_code: int | None, weights: frozenset[Weight] | Non
     return not rule.exit_codes or exit_code is None or exit_code in rule.exit_codes
 
 
-def _failure(matcher: Matcher, match: re.Match[str], text: str, context: str) -> Failure:
+def _failure(matcher: Matcher, match: re.Match[str], text: str, context: str, stack: str) -> Failure:
     rule = matcher.rule
+    context = f"{stack}\n{context}" if stack else context
     numbers: dict[str, str] = {}
     for pattern in (*matcher.context, *matcher.any, *matcher.all):
         found = pattern.search(text) or (pattern.search(context) if pattern in matcher.context else None)
@@ -207,7 +206,7 @@ def _failure(matcher: Matcher, match: re.Match[str], text: str, context: str) ->
         rule.reason,
         _filled(rule.message, numbers),
         remedy=_filled((rule.remedy, MEANINGS[rule.reason].remedy), numbers),
-        excerpt=_excerpt(text, match),
+        excerpt=_excerpt(text, match, stack),
         retry=rule.retry,
         rule=rule.name,
     )
@@ -222,9 +221,16 @@ def _filled(variants: Sequence[str], numbers: Mapping[str, Any]) -> str:
     return MEANINGS[Reason.ServerCrashed].text
 
 
-def _excerpt(text: str, match: re.Match[str]) -> str:
+def _excerpt(text: str, match: re.Match[str], stack: str) -> str:
+    """The line of the match and those after it; for one that stands alone, the frame that it was raised in."""
     start = text.rfind("\n", 0, match.start()) + 1
     lines = text[start : start + 4096].split("\n")[
         : max(_EXCERPT_LINES, text.count("\n", match.start(), match.end()) + 1)
     ]
-    return "\n".join(line.strip() for line in lines if line.strip())
+    said = [line.strip() for line in lines if line.strip()]
+    frame = stack.rpartition("\n")[2].strip()
+    if (
+        len(said) == 1 and frame and not said[0].startswith("Fatal Python error")
+    ):  # that one's frames stand the other way
+        said.append(f"at {frame}")
+    return "\n".join(said)
