@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.world import Namespace, Object, await_that
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(500)]
 LORA = "vllm-operator/lora-rank-16"
 SQL, CHAT = {"name": "sql", "source": LORA}, {"name": "chat", "source": f"hf://{LORA}@main"}
 WRONG = {"name": "wrong", "source": "vllm-operator/tiny-chat"}
@@ -36,7 +36,7 @@ def answers(ns: Namespace, model: str) -> Any:
 
 def test_adapters_come_and_go_while_the_real_server_runs(namespace: Namespace) -> None:
     namespace.apply_real(adapterLoading="Live", adapterCache={"size": "64Mi"}, maxCPULoRAs=4)
-    namespace.await_ready(seconds=150)
+    namespace.await_ready(seconds=240)
     before, pod = life(namespace), namespace.server_pods()[0]["metadata"]["name"]
 
     seen = with_adapters(namespace, SQL, CHAT)

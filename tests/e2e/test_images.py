@@ -10,7 +10,7 @@ from tests.cluster import models, runtime
 from tests.e2e.world import Namespace, await_that
 from tests.stores.registry import PASSWORD, USER, Registry
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_a_model_in_an_image_is_pulled_with_a_login_and_served(
     model = f"oci://{registry.host}/private/tiny-chat@{digest}"
     namespace.apply_real(model=model, pod={"imagePullSecrets": [{"name": "models"}]})
 
-    namespace.await_ready(seconds=150)
+    namespace.await_ready(seconds=240)
     messages = [{"role": "user", "content": "the quick brown"}]
     answer = namespace.ask("/v1/chat/completions", body={"model": "tiny-chat", "messages": messages, "max_tokens": 4})
     assert answer["usage"]["completion_tokens"] == 4
