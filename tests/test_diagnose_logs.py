@@ -54,6 +54,7 @@ def test_a_written_log_has_its_reason(entry: dict[str, Any]) -> None:
 
     assert found.reason in (entry["reason"], *entry.get("also", ()))
     assert [words for words in entry.get("contains", ()) if str(words) not in found.message] == []
+    assert [words for words in entry.get("advises", ()) if str(words) not in found.remedy] == []
     assert found.rule == entry.get("rule", found.rule)
 
 
@@ -64,6 +65,7 @@ def test_kubernetes_own_words_have_their_reason(entry: dict[str, Any]) -> None:
     assert found is not None
     assert (found.reason, found.rule) == (entry["reason"], entry["rule"])
     assert [words for words in entry.get("contains", ()) if str(words) not in found.message] == []
+    assert [words for words in entry.get("advises", ()) if str(words) not in found.remedy] == []
 
 
 def test_every_rule_has_a_log() -> None:

@@ -24,11 +24,13 @@ class Cold:
 
     vllm: VLLM = field(default_factory=VLLM)
     warm: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     requests: int = 0
 
     async def answer(self, request: web.Request) -> web.Response:
         if request.path == "/v1/completions":
             self.requests += 1
+            self.asked.set()
             await self.warm.wait()
         status, said = self.vllm(request.method, request.path, await request.read())
         return web.json_response(said, status=status)
@@ -104,3 +106,15 @@ async def test_another_life_of_a_server_is_sent_a_request_of_its_own() -> None:
             pass
 
     assert cold.requests == 2
+
+
+async def test_a_server_that_goes_while_it_is_asked_ends_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "PATIENCE_SECONDS", 30.0)
+    cold = Cold()
+    async with asking(cold) as (prober, target):
+        look = asyncio.create_task(prober.ask(target, "uid", 0, Question()))
+        await cold.asked.wait()
+        prober.forget(frozenset({"uid"}))
+        answer = await look
+
+    assert (answer.works, answer.problem) == (False, trials.PENDING)

@@ -48,7 +48,7 @@ class Trials:
         if trial.task is None:
             trial.task = asyncio.create_task(send())
         done, _ = await asyncio.wait({trial.task}, timeout=PATIENCE_SECONDS)
-        if not done:
+        if not done or trial.task.cancelled():  # forgotten meanwhile: its model is gone, and this look is its last
             return trial.before
         task, trial.task = trial.task, None
         trial.before = task.result()
