@@ -28,12 +28,12 @@ class Aside:
         ended it, without a level of its own either. Else it ends where vLLM's own lines go on.
         """
         if _BEGINS.search(line.text):
-            self._process, self._is_told = line.process, False
+            self._process, self._is_told = line.speaker, False
             return True
-        if self._process is None or (self._process and line.process != self._process):
+        if self._process is None or (self._process and line.speaker != self._process):
             return False
         goes_on = line.text.lstrip().startswith(_GOES_ON)
-        if line.level or line.process != self._process or (self._is_told and line.text.strip() and not goes_on):
+        if line.level or line.speaker != self._process or (self._is_told and line.text.strip() and not goes_on):
             self._process = None
             return False
         if self._process:

@@ -75,6 +75,8 @@ class Line:
     process: str = ""
     level: str = ""
     site: str = ""
+    speaker: str = ""
+    """The process with its rank and number: the lines of two workers come interleaved."""
 
     @property
     def from_engine(self) -> bool:
@@ -128,10 +130,10 @@ def _without_carrier(piece: str) -> str:
 
 
 def _plain(rest: str, level: str = "", process: str = "") -> Line:
-    site = ""
+    site, speaker = "", process
     for _ in range(4):
         if rest[:1] in "([" and (match := _PROCESS.match(rest)):
-            process = match.groupdict().get("name") or process or "rank"
+            process, speaker = match.groupdict().get("name") or process or "rank", match[0].rstrip()
         elif match := _STAMPED.match(rest):
             pass
         elif not site and (match := _LEVEL.match(rest) or _GLOG.match(rest) or _LOGGING.match(rest)):
@@ -143,7 +145,7 @@ def _plain(rest: str, level: str = "", process: str = "") -> Line:
             break
         rest = rest[match.end() :]
     rest = _REPEATED.sub("", rest) if "[repeated " in rest else rest
-    return Line(rest.rstrip(), process, _LEVELS.get(level, level), site.strip("-"))
+    return Line(rest.rstrip(), process, _LEVELS.get(level, level), site.strip("-"), speaker)
 
 
 def _from_json(text: str) -> list[Line] | None:

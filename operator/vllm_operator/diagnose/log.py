@@ -68,7 +68,7 @@ _HARMLESS = re.compile(
     r"Error saving model info cache|Failed to import from vllm\._[A-Za-z]|Error retrieving (?:file list|safetensors)|, retrying \d of \d"
     r"|^Error while downloading from https?://|^\{\"timestamp\":\"[^\"]{1,40}\",\"level\":\"\w{4,5}\",\"fields\":"
     r"|Failed to collect processor kwargs|NVLink detection (?:failed|not possible)|XGMI detection failed|amdsmi device \w{4,5} query failed"
-    r"|Permission denied: '/\S{0,80}\.config(?:/vllm\S{0,40})?'"  # usage statistics alone lie there
+    r"|(?:Permission denied|No space left on device|Disk quota exceeded|Read-only file system): '/\S{0,80}\.config(?:/vllm\S{0,40})?'"  # usage statistics alone lie there
     r"|Ignoring import error|Failed to load plugin|Could not load .{0,60}plugin|Cannot use FlashAttention|Error in inspecting model architecture .{0,80}retry"
 )
 _CALL = re.compile(r"Invocation of \w{1,20}_lora method failed")
@@ -201,18 +201,19 @@ def _first(lines: Sequence[Line], pattern: re.Pattern[str], start: int = 0) -> i
 
 def _candidates(lines: Sequence[Line], *, serving: bool) -> Iterable[Line]:
     """Lines that are neither progress nor the body of a traceback; while serving only the engine's."""
-    in_frame: str | None = None
+    frames: dict[str, str | None] = {}  # of each process the indent of the frame that is being read
     aside = Aside(EXCEPTION)
     harmless: tuple[str, str] | None = None
     for index, line in enumerate(lines):
         text = line.text
         is_aside = aside.holds(line)
         if _FRAME.match(text):
-            in_frame = text[: len(text) - len(text.lstrip())]
+            frames[line.speaker] = text[: len(text) - len(text.lstrip())]
             continue
+        in_frame = frames.get(line.speaker)
         if in_frame is not None and _echoes(text, in_frame):
             continue
-        in_frame = " " if _WARNED.match(text) else None
+        frames[line.speaker] = " " if _WARNED.match(text) else None
         if _MARKER.match(text):
             continue
         harmless = _harmless(lines, index, serving, harmless)

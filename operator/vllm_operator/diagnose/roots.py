@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 from vllm_operator.diagnose.lines import Line
 
@@ -58,6 +59,6 @@ def root_of(kept: Sequence[Line]) -> str:
         return ""
     text = first.text.strip()
     if text.endswith(":") or "validation error" in text:  # the words themselves stand on the next line
-        after = kept[kept.index(first) + 1 :][:1]
-        text += "".join(f"\n{line.text.strip()}" for line in after)
+        after = (line for line in kept[kept.index(first) + 1 :] if line.speaker == first.speaker)
+        text += "".join(f"\n{line.text.strip()}" for line in islice(after, 1))
     return text

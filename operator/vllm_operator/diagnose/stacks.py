@@ -27,16 +27,16 @@ def stacks(lines: Sequence[Line], exception: re.Pattern[str]) -> dict[str, str]:
     opened: dict[str, list[str]] = {}
     aborted: dict[str, str] = {}
     for line in lines:
-        frames = opened.setdefault(line.process, [])
+        frames = opened.setdefault(line.speaker, [])
         if match := _FRAME.match(line.text):
             frames.append(f"{match['path']} in {match['function']}")
-            if words := aborted.get(line.process):  # the interpreter's own last words come before their frames
+            if words := aborted.get(line.speaker):  # the interpreter's own last words come before their frames
                 found[words] = "\n".join(frames[-MAX_FRAMES:])
         elif _START.match(line.text):
-            aborted.pop(line.process, None)
+            aborted.pop(line.speaker, None)
             frames.clear()
         elif _ABORT.match(line.text):
-            aborted[line.process] = line.text[:MAX_EXCEPTION_CHARS]
+            aborted[line.speaker] = line.text[:MAX_EXCEPTION_CHARS]
             frames.clear()
         elif frames and exception.match(line.text):
             found.setdefault(line.text[:MAX_EXCEPTION_CHARS], "\n".join(frames[-MAX_FRAMES:]))
@@ -66,7 +66,7 @@ def end_of_chain(root: str, lines: Sequence[Line], exception: re.Pattern[str], t
     for line in lines[begins + 1 :] if begins >= since else ():
         chained = chained or _CHAIN.match(line.text) is not None
         raised = exception.match(line.text) is not None
-        other = line.process != lines[begins].process or _ABORT.match(line.text) is not None
+        other = line.speaker != lines[begins].speaker or _ABORT.match(line.text) is not None
         if line.text.strip() and line.text in said and (other or (raised and not chained)):
             ends = text.find(line.text, at)
             if ends >= 0:
