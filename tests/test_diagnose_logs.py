@@ -1,5 +1,6 @@
 """The diagnosis on logs: every given log has its reason and its numbers, and what nobody knows stays ServerCrashed."""
 
+import json
 import re
 import string
 import time
@@ -90,8 +91,10 @@ def test_every_rule_has_a_log() -> None:
         lambda line: f"\x1b[1;36m{line}\x1b[0;0m",
         lambda line: f"{line}\r",
         lambda line: f"Nov 21 12:00:00 node-3 vllm[812]: {line}",
+        lambda line: f"chat-7f9c4-x2x server {line}",
+        lambda line: json.dumps({"message": line, "level": "info", "kubernetes": {"pod_name": "chat"}}),
     ],
-    ids=["timestamps", "cri", "kubectl-prefix", "compose", "ansi", "carriage-return", "syslog"],
+    ids=["timestamps", "cri", "kubectl-prefix", "compose", "ansi", "carriage-return", "syslog", "stern", "collector"],
 )
 def test_the_carrier_of_a_log_changes_nothing(name: str, wrap: Any) -> None:
     text = _log(name)

@@ -6,7 +6,7 @@ process and level, torch the rank, Ray the worker. All of it is taken off here, 
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,6 +26,8 @@ _CARRIER = re.compile(
     r"|(?:[A-Za-z0-9][\w.-]{0,80} {1,20}\| )"  # docker compose
     r"|(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d [\w.-]{1,80} [\w.@/-]{1,80}(?:\[\d{1,8}\])?: )"  # syslog
 )
+_POD_AND_CONTAINER = re.compile(r"[a-z0-9][a-z0-9-]{2,62} [a-z0-9][a-z0-9-]{0,62} ")
+_LINES_THAT_SHARE: Final = 3
 _PROCESS = re.compile(
     r"\((?P<name>[A-Za-z_][\w.:-]{0,60}?)(?:_(?:DP|TP|PP|EP|DCP|PCP|CP)?\d{1,4}(?:_[A-Z]{1,4}\d{1,4}){0,5})?"
     r"(?: rank=\d{1,4})?,? ?(?:pid=\d{1,10})(?:, ip=[\w.:]{1,60})?\)(?: |$)"
@@ -59,6 +61,8 @@ _LEVELS: Final = {
     "FATAL": "CRITICAL",
     "EXCEPTION": "ERROR",
 }
+_TELLS_LEVELS = re.compile(r'"(?:level|levelname|severity)" {0,2}: {0,2}"(?!info")[A-Za-z]', re.IGNORECASE)
+"""Of a log in which everything is INFO that word is a collector's, and says nothing."""
 _SAYS_ITSELF = re.compile(
     r'Traceback \(most|  File "|\s{1,4}(?:Value error|Assertion failed|Input should)|(?:[\w]{1,60}\.){0,8}\w{0,60}(?:Error|Exception|Exit)\b'
     r"|.{0,200} NCCL WARN |Fatal Python error|(?:double free|corrupted|free\(\)|malloc\(\)|terminate called)|exec \S{1,200}: |OpenBLAS blas_thread_init"
@@ -96,7 +100,17 @@ def read_text(raw: object) -> str:
 def read_lines(raw: object) -> list[Line]:
     """The log's lines in order, unwrapped; empty lines are kept (they end a traceback)."""
     text = _ANSI.sub("", read_text(raw)) if "\x1b" in (text := read_text(raw)) else text
-    return [line for piece in re.split(r"\r\n|\n|\r", text) for line in _unwrap(_cut(piece))]
+    pieces = re.split(r"\r\n|\n|\r", text)
+    shared, levels = _shared_prefix(pieces), _TELLS_LEVELS.search(text) is not None
+    return [line for piece in pieces for line in _unwrap(_cut(piece[shared:]), levels)]
+
+
+def _shared_prefix(pieces: Sequence[str]) -> int:
+    """How many characters of each line are the pod and container that a reader of several logs puts before it (stern)."""
+    told = [piece for piece in pieces if piece]
+    if len(told) < _LINES_THAT_SHARE or (match := _POD_AND_CONTAINER.match(told[0])) is None:
+        return 0
+    return match.end() if all(piece.startswith(match[0]) or piece == match[0].rstrip() for piece in told) else 0
 
 
 def _cut(line: str) -> str:
@@ -106,10 +120,10 @@ def _cut(line: str) -> str:
     return _CONTROL.sub("", line)
 
 
-def _unwrap(piece: str) -> Iterator[Line]:
+def _unwrap(piece: str, levels: bool) -> Iterator[Line]:
     rest = _without_carrier(piece)
     if rest[:1] == "{" and rest.rstrip()[-1:] == "}":
-        unpacked = _from_json(rest)
+        unpacked = _from_json(rest, levels)
         if unpacked is not None:
             yield from unpacked
             return
@@ -148,8 +162,8 @@ def _plain(rest: str, level: str = "", process: str = "") -> Line:
     return Line(rest.rstrip(), process, _LEVELS.get(level, level), site.strip("-"), speaker)
 
 
-def _from_json(text: str) -> list[Line] | None:
-    """Docker's json-file, and JSON loggers with a message and perhaps an exception; None for other JSON."""
+def _from_json(text: str, levels: bool) -> list[Line] | None:
+    """Docker's json-file, and JSON loggers with a message and perhaps an exception; None for other JSON. `levels`: they mean something."""
     try:
         record = json.loads(text)
     except (ValueError, RecursionError):
@@ -161,7 +175,9 @@ def _from_json(text: str) -> list[Line] | None:
     )
     if body is None or "reason" in record:  # a termination message is read as a whole, elsewhere
         return None
-    level = next((str(record[key]).upper() for key in ("level", "levelname", "severity") if record.get(key)), "")
+    level = next(
+        (str(record[key]).upper() for key in ("level", "levelname", "severity") if levels and record.get(key)), ""
+    )
     process = str(record.get("process_name") or record.get("processName") or "")
     details = [
         record[key]
