@@ -12,7 +12,15 @@ from typing import Final
 
 from vllm_operator.diagnose.asides import Aside
 from vllm_operator.diagnose.lines import Line, read_lines
-from vllm_operator.diagnose.roots import EXCEPTION, WRAPPER, aborted_before, complaint, root_of, with_its_line
+from vllm_operator.diagnose.roots import (
+    EXCEPTION,
+    WRAPPER,
+    aborted_before,
+    complaint,
+    root_of,
+    with_its_line,
+    with_losers_last,
+)
 from vllm_operator.diagnose.stacks import end_of_chain, stack_of, stacks
 from vllm_operator.diagnose.survived import without_survived
 
@@ -114,7 +122,7 @@ class Evidence:
 
 def gather(raw: object, *, ended_well: bool = False) -> Evidence:
     """The evidence in a log; empty for an empty or healthy one. `ended_well`: exit code 0, as of no server that failed to start."""
-    starts = [without_survived(start, EXCEPTION, WRAPPER) for start in _starts(read_lines(raw))]
+    starts = [with_losers_last(without_survived(start, EXCEPTION, WRAPPER)) for start in _starts(read_lines(raw))]
     chosen = _evidence(starts[-1], ended_well)
     if (
         not chosen.text and not chosen.ready and len(starts) > 1
@@ -157,7 +165,9 @@ def _evidence(lines: Sequence[Line], ended_well: bool) -> Evidence:
     stack = stack_of("" if aborted_before(root, text) else root, stacks(lines, EXCEPTION))
     if stack and served_at < len(lines) and _IN_SERVICE not in stack:
         stack = f"{_IN_SERVICE}\n{stack}"
+    root_ends = end_of_chain(root, lines, EXCEPTION, text, 0 if served_at == len(lines) else served_at)
     if (said := with_its_line(root, stack)) != root:
+        root_ends = root_ends and root_ends + len(said) - len(root)
         text, root = text.replace(root, said, 1), said
     return Evidence(
         text=text,
@@ -172,7 +182,7 @@ def _evidence(lines: Sequence[Line], ended_well: bool) -> Evidence:
         fatal=FATAL.search(text) is not None or (ready_at == len(lines) and _ENGINE_LOST.search(text) is not None),
         root=root,
         stack=stack,
-        root_ends=end_of_chain(root, lines, EXCEPTION, text, 0 if served_at == len(lines) else served_at),
+        root_ends=root_ends,
         complaint=complaint(kept),
         tail=_tail(lines),
     )

@@ -18,6 +18,8 @@ EXCEPTION = re.compile(
     r"(?:Error|Exception|Interrupt|Exit|Exhausted|Warning|Timeout|Iteration|Forbidden|InvalidCxxCompiler)|Exception)(?::|$| \()"
     r"|^(?:[a-z_]\w{0,60}\.){1,8}(?:[A-Z]\w{1,60}|(?:[a-z]\w{0,60})?(?:[Ee]rror|Exception|timeout)): "
 )
+_LOST = re.compile(r"remote process exited|Connection (?:closed|reset) by (?:remote )?peer|ncclRemoteError")
+"""What a worker says that only met the end of another one."""
 _LOUD = re.compile(r"(?i)\berror\b|_ERROR|\bfatal\b|\bfailed\b|\babort")
 
 
@@ -35,6 +37,27 @@ def aborted_before(root: str, text: str) -> bool:
     """True when an interpreter's own last words stand before the exception: that one only met a process that was gone."""
     aborted = text.find("Fatal Python error: ")
     return 0 <= aborted < text.find(root.split("\n", 1)[0])
+
+
+def with_losers_last(lines: Sequence[Line]) -> Sequence[Line]:
+    """The lines in an order in which a worker that only lost another one has the word after that one.
+
+    They write at the same time, and the one that lost the other may be through with its traceback first.
+    """
+    raised = [
+        index
+        for index, line in enumerate(lines)
+        if line.from_engine and EXCEPTION.match(line.text) and not WRAPPER.search(line.text)
+    ]
+    if not raised or not _LOST.search(lines[raised[0]].text):
+        return lines
+    lost = {lines[index].speaker for index in raised if _LOST.search(lines[index].text)}
+    own = (i for i in raised if lines[i].speaker not in lost and lines[i].process == lines[raised[0]].process)
+    if (cause := next(own, None)) is None:
+        return lines
+    losers = [line for line in lines[:cause] if line.speaker in lost and line.level in ("ERROR", "")]
+    late = {id(line) for line in losers}
+    return [*(line for line in lines[: cause + 1] if id(line) not in late), *losers, *lines[cause + 1 :]]
 
 
 def complaint(kept: Sequence[Line]) -> str:
