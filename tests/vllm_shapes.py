@@ -2,7 +2,7 @@
 JSON, how many parameters they have and what vLLM makes of a given KV cache: tokens, requests at once, the longest request.
 
 The layers' cache specifications and all that follows from them are vLLM's own functions. Of the CPU's build only what a
-CUDA server has otherwise is replaced: blocks of 16 tokens and two batches in flight.
+CUDA server has otherwise is replaced (see vllm_like_cuda.py), and two batches are in flight.
 """
 
 from __future__ import annotations
@@ -21,27 +21,8 @@ def quiet() -> Any:
     """Where the answers go; all else is vLLM's log."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    os.environ.update(HF_HUB_OFFLINE="1", VLLM_LOGGING_LEVEL="ERROR", CUDA_VISIBLE_DEVICES="")
+    os.environ.update(HF_HUB_OFFLINE="1", VLLM_LOGGING_LEVEL="ERROR", CUDA_VISIBLE_DEVICES="", VLLM_KIMI_K3_GEMM_AR="0")
     return answers
-
-
-def like_cuda() -> None:
-    """Lets the CPU's attention take the blocks that CUDA's take, and looks at models' classes without a process for each."""
-    backend = importlib.import_module("vllm.v1.attention.backends.cpu_attn").CPUAttentionBackend
-    multiple = importlib.import_module("vllm.v1.attention.backend").MultipleOf
-    backend.get_supported_kernel_block_sizes = staticmethod(lambda *_: [multiple(16)])
-    # This CPU's own choice of 32 bits for recurrent states.
-    importlib.import_module("torch").cpu._is_avx512_bf16_supported = lambda: False
-    # What is compiled on a GPU only; nothing is run here.
-    importlib.import_module("vllm.triton_utils").triton.set_allocator = lambda *_: None
-    registry = importlib.import_module("vllm.model_executor.models.registry")
-    registry._LazyRegisteredModel.inspect_model_cls = lambda lazy: registry._ModelInfo.from_model_cls(
-        lazy.load_model_cls()
-    )
-    tensor = importlib.import_module("torch").Tensor
-    number = tensor.item
-    # Gemma 3n works a number out of a tensor while it is made; its value is nobody's shape.
-    tensor.item = lambda held: 0.0 if held.is_meta else number(held)
 
 
 def one_process() -> None:
@@ -98,11 +79,13 @@ def engine(config: dict[str, Any], length: int) -> Any:
     Path(folder, "config.json").write_text(json.dumps(config), "utf-8")
     arguments = importlib.import_module("vllm.engine.arg_utils").EngineArgs(
         model=folder, skip_tokenizer_init=True, load_format="dummy", enforce_eager=True, dtype="bfloat16",
-        block_size=16, max_model_len=length, max_num_batched_tokens=8192, max_num_seqs=1024, enable_chunked_prefill=True,
+        max_model_len=length, max_num_batched_tokens=8192, max_num_seqs=1024, enable_chunked_prefill=True,
         enable_prefix_caching=False,
     )  # fmt: skip
     made = arguments.create_engine_config()
     made.scheduler_config.async_scheduling = True
+    # The CPU takes latent attention's prompts whole.
+    made.scheduler_config.max_num_batched_tokens = 8192
     return made
 
 
@@ -133,6 +116,14 @@ def aligned(made: Any) -> None:
         )
 
 
+def layout(made: Any) -> str:
+    """How CUDA's attention has layers and blocks lie in memory, in which the CPU's has no say."""
+    backends = importlib.import_module("vllm.platforms.interface").Platform._find_non_ssm_backends(made)
+    others = [backend for backend in backends if "CPU" not in backend.get_name()]
+    chosen = importlib.import_module("vllm.v1.attention.backends.utils").get_supported_kv_cache_layouts(others)
+    return str(chosen[0].name)
+
+
 def cache(made: Any, memory: int) -> dict[str, Any]:
     """What vLLM makes of this many bytes; empty for a model that keeps nothing."""
     utils = importlib.import_module("vllm.v1.core.kv_cache_utils")
@@ -140,7 +131,7 @@ def cache(made: Any, memory: int) -> dict[str, Any]:
     specs = importlib.import_module("vllm.v1.worker.gpu.attn_utils").get_kv_cache_spec(made)
     if not specs:
         return {}
-    made.cache_config.kv_cache_layout = "LBNHC"
+    made.cache_config.kv_cache_layout = layout(made)
     groups = utils.get_kv_cache_groups(made, specs)
     whole = utils.get_kv_cache_config_from_groups(made, groups, memory)
     tokens, at_once = utils.get_kv_cache_capacity(made, whole)
@@ -160,7 +151,7 @@ def answer(asked: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     answers = quiet()
-    like_cuda()
+    importlib.import_module("vllm_like_cuda").like_cuda()
     for asked in json.load(sys.stdin):
         try:
             told = answer(asked)

@@ -5,7 +5,7 @@ Source: create_lora_weights of vLLM's lora/layers. Each slot holds, for every ma
 on Llama-3.1-8B, where this gives 1.42.
 """
 
-from vllm_operator.fit.matrices import Matrix
+from vllm_operator.fit.matrix import Matrix
 from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.values import Arguments
 

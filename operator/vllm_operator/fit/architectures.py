@@ -16,6 +16,8 @@ MULTI_HEAD_LATENT = frozenset(
             "deepseek_v3",
             "deepseek_v32",
             "glm4_moe_lite",
+            "glm5_next",
+            "glm5_next_text",
             "glm_moe_dsa",
             "kimi_k2",
             "kimi_linear",
@@ -49,6 +51,8 @@ class Family(BaseModel):
 
     `own_values`: values may be of another width than keys. `unfolded`: keys and values are made through a latent and
     kept whole. `crossed`: every layer attends to an encoder's output, too. `reads`: fields that the fit refuses of other families.
+    `streams`: several residual streams, mixed once more at the `ended` model's end. `index`: how sparse attention keeps what it
+    chooses by. `plain_positions`: the rotary table is no longer for images.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,6 +72,9 @@ class Family(BaseModel):
     own_values: bool = False
     unfolded: bool = False
     crossed: bool = False
+    streams: Literal["", "open", "ended"] = ""
+    index: Literal["", "beside", "pooled", "compressed"] = ""
+    plain_positions: bool = False
     reads: frozenset[str] = frozenset()
 
     def within(self, nested: bool) -> "Family":

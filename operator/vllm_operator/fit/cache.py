@@ -7,15 +7,22 @@ a block holds one group's layers for 16 tokens (more where a recurrent state nee
 
 from collections import Counter
 from dataclasses import dataclass
+from math import lcm
 
 from vllm_operator.fit.fields import Fields
 from vllm_operator.fit.heads import Heads
+from vllm_operator.fit.index import Index
 from vllm_operator.fit.overhead import uses_old_runner
+from vllm_operator.fit.packed import Page, pack
 from vllm_operator.fit.pages import Group, Kind, Stack, block_tokens, deal
 from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.values import Arguments
 
 BLOCK = 16
+SPARSE_BLOCK = 128
+"""Tokens in a block where attention chooses whole blocks (MiniMax M3)."""
+
+INDEX_BLOCK = 256
 CACHE_BYTES = {"fp8": 1.0, "int8": 1.0, "int4": 0.5, "nvfp4": 0.5625, "float16": 2.0, "bfloat16": 2.0, "half": 2.0}
 
 
@@ -43,8 +50,10 @@ class CachePlan:
                 total += group.count * self.states_per_request
             elif group.kind == "cross":
                 total += group.count * -(-self.encoded // group.tokens)
+            elif group.kind == "ring":
+                total += group.count
             elif group.kind == "sliding":
-                kept = min(self.window - 1 + self.in_flight, length)
+                kept = min((group.window or self.window) - 1 + self.in_flight, length)
                 total += group.count * (-(-kept // group.tokens) + 1)
             else:
                 total += group.count * -(-length // group.tokens)
@@ -76,12 +85,17 @@ class CachePlan:
 def plan_cache(shape: ModelShape, arguments: Arguments, dtype_bytes: int, batched_tokens: int) -> CachePlan:
     """The plan for one GPU; groups as vLLM forms them over the whole model, then cut to the fullest pipeline stage."""
     stacks = stacks_of(shape, arguments, dtype_bytes)
-    tokens = arguments.block_size or BLOCK
+    tokens = arguments.block_size or (SPARSE_BLOCK if shape.index is not None and shape.index.pooled == 1 else BLOCK)
     if shape.is_encoder or not stacks:
         return CachePlan((), tokens, 0, 0, 0, 0, 0, 0)
     tokens = block_tokens(stacks, tokens, max(tokens, 128) if shape.latent is not None else tokens)
-    groups, size, block = deal(stacks, tokens)
     stages = arguments.pipeline_parallel_size
+    pages = _pages(shape, stacks, tokens)
+    if pages:
+        groups, block = pack(pages, _stride(shape, tokens))
+        size, stacks = shape.layers, _kept(pages)
+    else:
+        groups, size, block = deal(stacks, tokens)
     in_flight = _batches(shape, arguments) * batched_tokens
     kept = sum(stack.count * stack.size for stack in stacks if stack.kind != "recurrent")
     states = 2 if arguments.enable_prefix_caching and shape.recurrent is not None else 1
@@ -100,14 +114,53 @@ def plan_cache(shape: ModelShape, arguments: Arguments, dtype_bytes: int, batche
 def stacks_of(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> tuple[Stack, ...]:
     """The layers that keep something, by what they keep; a layer may have attention and a state."""
     found: Counter[tuple[Kind, int]] = Counter()
-    for kind, heads in zip(shape.kinds, shape.attention, strict=True):
+    beside = shape.index.key_bytes if shape.index is not None and shape.index.pooled == 1 else 0
+    with_index = shape.index.layers if shape.index is not None and beside else frozenset()
+    for i, (kind, heads) in enumerate(zip(shape.kinds, shape.attention, strict=True)):
         if kind in ("full", "sliding", "both", "crossed") and not heads.shared:
-            size = attention_bytes(shape, heads, arguments, dtype_bytes)
+            size = attention_bytes(shape, heads, arguments, dtype_bytes) + beside * (i in with_index)
             found["sliding" if kind == "sliding" else "full", size] += 1
             found["cross", size] += kind == "crossed"
         if kind in ("recurrent", "both") and shape.recurrent is not None:
             found["recurrent", shape.recurrent.state_bytes(arguments.tensor_parallel_size, dtype_bytes)] += 1
     return tuple(Stack(kind, count, size) for (kind, size), count in found.items() if size and count)
+
+
+def _pages(shape: ModelShape, stacks: tuple[Stack, ...], tokens: int) -> tuple[Page, ...]:
+    """What is packed side by side in each block; empty for models whose layers' pages are alike."""
+    if shape.compressed is not None:
+        return shape.compressed.pages()
+    if shape.index is None or shape.index.pooled == 1:
+        return ()
+    index, layers = shape.index, len(shape.index.layers)
+    largest = max(stack.size * tokens for stack in stacks if stack.kind == "full")
+    found = [
+        Page(stack.kind, tokens, stack.size * tokens if stack.kind == "full" else largest, stack.count)
+        for stack in stacks
+    ]
+    found.append(Page("full", tokens, tokens // index.pooled * index.key_bytes, layers))
+    found.append(Page("ring", index.pooled, index.ring_bytes, layers))
+    if shape.ngrams is not None:
+        # What the n-grams' convolution remembers is whole on every GPU.
+        found.append(Page("recurrent", tokens, largest, shape.ngrams.layers, apart=True))
+    return tuple(found)
+
+
+def _kept(pages: tuple[Page, ...]) -> tuple[Stack, ...]:
+    """Bytes that a token takes, of those that are kept of all tokens."""
+    return tuple(Stack("full", page.count, page.size // page.tokens) for page in pages if page.kind == "full")
+
+
+def _stride(shape: ModelShape, tokens: int) -> int:
+    """Bytes that blocks are a multiple of: whole rows of sparse latents, and pages of the index's own kernel.
+
+    Source: block_stride_alignment of vLLM's FlashMLA (sparse) and of what indexes GLM 5 Next.
+    """
+    index: Index | None = shape.index
+    if shape.latent is None or index is None or tokens <= INDEX_BLOCK:
+        return 1
+    row = 2 * (shape.latent.kv_rank + shape.latent.rope_dim)
+    return lcm(row, INDEX_BLOCK // index.pooled * index.key_bytes)
 
 
 def _batches(shape: ModelShape, arguments: Arguments) -> int:
@@ -140,13 +193,17 @@ def cache_dtype(shape: ModelShape, arguments: Arguments) -> str:
     return {8: "fp8", 4: "nvfp4"}.get(bits or 0) or {"fp8": "fp8", "nvfp4": "nvfp4"}.get(named.lower(), "auto")
 
 
-def is_known_dtype(name: str, *, latent: bool) -> bool:
+def is_known_dtype(name: str, shape: ModelShape) -> bool:
     """Whether the bytes of a cache of this dtype are known (those of its rotated and packed forms are not)."""
-    return (
-        name == "auto"
-        or (latent and name == "fp8_ds_mla")
-        or (not name.endswith("_ds_mla") and _size(name) is not None)
-    )
+    if name == "auto":
+        return True
+    if shape.compressed is not None:
+        # It is kept in 8 bits whatever is asked for, or refused.
+        return name.startswith("fp8")
+    if shape.latent is not None and shape.index is not None:
+        return False
+    packed = name.endswith("_ds_mla")
+    return (shape.latent is not None and name == "fp8_ds_mla") if packed else _size(name) is not None
 
 
 def attention_bytes(shape: ModelShape, heads: Heads, arguments: Arguments, dtype_bytes: int) -> int:
@@ -158,6 +215,8 @@ def attention_bytes(shape: ModelShape, heads: Heads, arguments: Arguments, dtype
     name = cache_dtype(shape, arguments)
     each = _size(name) or dtype_bytes
     latent = shape.latent
+    if shape.compressed is not None:
+        return shape.compressed.width
     if latent is not None:
         # Sparse attention keeps its fp8 latents in the packed form only.
         if name == "fp8_ds_mla" or (latent.indexer_dim and name.startswith("fp8")):

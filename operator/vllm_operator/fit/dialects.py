@@ -86,6 +86,30 @@ def _ernie_vl(text: Fields) -> Told:
     }
 
 
+def _minimax(text: Fields) -> Told:
+    """MiniMax M3 marks its layers with experts by ones."""
+    return {"mlp_layer_types": text.texts("mlp_layer_types") or _marked(text.wholes("moe_layer_freq"), "sparse", "dense")}
+
+
+def _glm_next(text: Fields) -> Told:
+    """GLM 5 Next lists its layers with attention, from 0, or names all; transformers tells the others' heads in fields of their own."""
+    told = Fields(text.raw("linear_attn_config"))
+    full, layers = set(told.wholes("full_attn_layers")), min(text.whole("num_hidden_layers") or 0, LARGEST_LAYERS)
+    if not full and "layer_types" not in text:
+        text.missing.append("layer_types")
+    listed = _marked([i in full for i in range(layers)], "indexed_attention", "linear_attention")
+    own = {
+        "num_heads": text.whole("linear_num_heads"),
+        "head_dim": text.whole("linear_head_dim"),
+        "short_conv_kernel_size": text.whole("linear_conv_kernel_dim"),
+    }
+    return {
+        "layer_types": text.texts("layer_types") or listed,
+        "linear_attn_config": text.raw("linear_attn_config") or own,
+        "mla_use_nope": text.whole("qk_rope_head_dim", least=0) == 0,
+    }
+
+
 def _nemotron_nas(text: Fields) -> Told:
     """Nemotron's searched models tell of every layer how many heads share a key, how wide its MLP is, and what it lacks."""
     blocks = text.parts("block_configs")
@@ -139,10 +163,14 @@ def _enumerated(text: Fields, name: str) -> list[str]:
 DIALECTS: Mapping[str, Callable[[Fields], Told]] = {
     "dbrx": _dbrx,
     "ernie4_5_moe_vl": _ernie_vl,
+    "glm5_next": _glm_next,
+    "glm5_next_text": _glm_next,
     "laguna": _laguna,
     "longcat_flash": _longcat,
     "mimo_v2": _mimo,
     "mimo_v2_flash": _mimo,
+    "minimax_m3": _minimax,
+    "minimax_m3_vl": _minimax,
     "nemotron-nas": _nemotron_nas,
     "step3_text": _step,
     "step3p5": _step,

@@ -67,7 +67,7 @@ def examine(
         return Finding(problem=broken or indivisible)
     if weights.missing:
         return Finding(problem=broken, unsure=f"missing: {weights.missing}")
-    if not is_known_dtype(cache_dtype(shape, arguments), latent=shape.latent is not None):
+    if not is_known_dtype(cache_dtype(shape, arguments), shape):
         return Finding(
             problem=broken, unsure=f"missing: the bytes of kvCacheDtype {arguments.kv_cache_dtype}", weights=weights
         )
@@ -124,7 +124,7 @@ def _memory(
 def _doubt(doubt: int, used: Overhead, accelerator: Accelerator) -> str:
     if not doubt:
         return "kvCacheMemory is all taken by one request of maxModelLen, and vLLM keeps one block for itself"
-    why = "an encoder or the compiler may take" if used.uncounted else f"is not measured on {accelerator.vendor}"
+    why = "an encoder, the compiler or what was never measured may take" if used.uncounted else f"is not measured on {accelerator.vendor}"
     return f"it fits with less than {gib(doubt)} GiB to spare, which {why}"
 
 

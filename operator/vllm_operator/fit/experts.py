@@ -34,7 +34,7 @@ def read_experts(text: Fields, layers: int, model_type: str) -> Experts | None:
         intermediate=wide,
         shared_intermediate=_shared(text, wide, model_type),
         layers=frozenset(_expert_layers(text, layers, model_type)),
-        latent=text.whole("moe_latent_size") or 0,
+        latent=text.whole("moe_latent_size", "routed_expert_hidden_size") or 0,
     )
 
 

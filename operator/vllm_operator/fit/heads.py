@@ -29,7 +29,7 @@ class Heads:
 class Latent:
     """Multi-head latent attention: dimensions of the shared latent and of the heads made from it.
 
-    `unfolded`: it is not what is kept, but the keys and values made from it.
+    `unfolded`: it is not what is kept, but the keys and values made from it. `gated`: the heads' outputs have a gate.
     """
 
     kv_rank: int
@@ -41,6 +41,7 @@ class Latent:
     indexer_heads: int
     indexer_width: int
     unfolded: bool = False
+    gated: bool = False
 
 
 def read_heads(text: Fields, rules: Family, kinds: tuple[LayerKind, ...], hidden: int) -> tuple[Heads, ...]:
@@ -133,15 +134,18 @@ def read_latent(text: Fields, rules: Family, model_type: str) -> Latent | None:
     if "kv_lora_rank" not in text or not (rules.unfolded or model_type in MULTI_HEAD_LATENT):
         return None
     indexer = text.whole("index_head_dim") or 0
+    # A pooled key is not one of every token: see `index`.
+    kept = 0 if rules.index else indexer
     return Latent(
         kv_rank=text.need("kv_lora_rank"),
-        rope_dim=text.need("qk_rope_head_dim"),
+        rope_dim=0 if text.whole("qk_rope_head_dim", least=0) == 0 else text.need("qk_rope_head_dim"),
         nope_dim=text.need("qk_nope_head_dim"),
         value_dim=text.need("v_head_dim"),
         query_rank=text.whole("q_lora_rank"),
         # The sparse indexer keeps one fp8 key a token and layer, with a 4-byte scale for every 128 values.
-        indexer_dim=indexer + -(-indexer // 128) * 4 if indexer else 0,
+        indexer_dim=kept + -(-kept // 128) * 4,
         indexer_heads=text.whole("index_n_heads") or 64,
         indexer_width=indexer,
         unfolded=rules.unfolded,
+        gated=text.flag("mla_use_output_gate"),
     )

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import islice
 from math import ceil
 
+from vllm_operator.fit.allowances import is_unmeasured
 from vllm_operator.fit.examine import Finding, examine
 from vllm_operator.fit.quantization import checkpoint_method
 from vllm_operator.fit.remedies import Situation, candidates, retry
@@ -158,6 +159,8 @@ def _note(shape: ModelShape, found: Finding, accelerator: Accelerator) -> str:
         notes.append(found.weights.assumed)
     if checkpoint_method(shape.quantization) == "gptq" and not found.unsure:
         notes.append("vLLM reads which layers are quantized from the safetensors headers")
+    if is_unmeasured(shape):
+        notes.append("what a forward pass of this family takes was never measured")
     if accelerator.vendor == "nvidia" and (accelerator.capability or 75) < 75:
         notes.append("vLLM images built on CUDA 13 have no kernels below compute capability 7.5")
     return "; ".join([*notes, *shape.assumed])

@@ -20,6 +20,7 @@ NAMES: dict[str, LayerKind] = {
     "linear_attention": "recurrent",
     # The sparse attention of DeepSeek 3.2 reads few tokens and keeps them all.
     "indexed_attention": "full",
+    "deepseek_sparse_attention": "full",
     "conv": "recurrent",
     "hybrid": "both",
     "mlp": "none",
@@ -28,6 +29,8 @@ NAMES: dict[str, LayerKind] = {
 }
 FULL: LayerKind = "full"
 KIMI_LINEAR = "kimi_linear"
+INTERVALS = ("qwen3_next", "qwen3_5", "qwen4_exp")
+"""Families whose every fourth layer, or so, has attention."""
 LETTERS: dict[str, LayerKind] = {"M": "recurrent", "*": "full", "-": "none", "E": "none"}
 
 
@@ -35,7 +38,7 @@ LETTERS: dict[str, LayerKind] = {"M": "recurrent", "*": "full", "-": "none", "E"
 class Recurrent:
     """A recurrent layer's state and width; `state_dtype` is empty where the state has the model's dtype.
 
-    `rank` is that of Mamba 1's time step.
+    `rank` is that of Mamba 1's time step. `whole_gate`: the output's gate goes through no narrower width.
     """
 
     kind: Literal["mamba1", "mamba2", "conv", "delta", "kimi"]
@@ -47,6 +50,7 @@ class Recurrent:
     kernel: int
     state_dtype: str = ""
     rank: int = 0
+    whole_gate: bool = False
 
     def state_bytes(self, tensor_parallel: int, dtype_bytes: int) -> int:
         """Bytes of one request's state in one layer on one GPU.
@@ -77,7 +81,7 @@ def read_kinds(text: Fields, rules: Family, layers: int, model_type: str) -> tup
     pattern = text.text("hybrid_override_pattern")
     if pattern:
         return _lettered(text, pattern, layers)
-    if rules.recurrent or model_type.startswith(("qwen3_next", "qwen3_5")) or model_type == KIMI_LINEAR:
+    if rules.recurrent or model_type.startswith(INTERVALS) or model_type == KIMI_LINEAR:
         return _recurrent(text, layers, model_type)
     return _windowed(text, rules, layers)
 
@@ -122,7 +126,7 @@ def _recurrent(text: Fields, layers: int, model_type: str) -> tuple[LayerKind, .
         period, offset = text.whole("attn_layer_period") or 8, text.whole("attn_layer_offset", least=0)
         at = 4 if offset is None else offset
         return _full_at({i for i in range(layers) if i % period == at}, layers, "recurrent")
-    if model_type.startswith("qwen3_"):
+    if model_type.startswith(INTERVALS):
         every = text.whole("full_attention_interval") or 4
         return _full_at({i for i in range(layers) if (i + 1) % every == 0}, layers, "recurrent")
     if model_type == KIMI_LINEAR:
@@ -158,7 +162,7 @@ def read_recurrent(text: Fields, rules: Family, model_type: str) -> Recurrent | 
     """The recurrent layers' dimensions, told by whichever family's field names are there."""
     if "linear_num_value_heads" in text:
         return _delta(text)
-    if model_type == KIMI_LINEAR:
+    if "linear_attn_config" in text:
         return _kimi_delta(text.part("linear_attn_config"))
     if rules.recurrent == "conv":
         inner = text.whole("conv_dim") or text.need("hidden_size")
@@ -185,7 +189,8 @@ def _kimi_delta(text: Fields) -> Recurrent:
     """Kimi's delta attention: one width for queries, keys and values, the state always in 32 bits (kda_state_shape)."""
     heads, wide = text.need("num_heads"), text.need("head_dim")
     kernel = text.need("short_conv_kernel_size", default=4)
-    return Recurrent("kimi", heads * wide, heads, wide, heads, wide, kernel, "float32")
+    whole = text.flag("use_full_rank_gate")
+    return Recurrent("kimi", heads * wide, heads, wide, heads, wide, kernel, "float32", whole_gate=whole)
 
 
 def _mamba1(text: Fields, model_type: str) -> Recurrent:

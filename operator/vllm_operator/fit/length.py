@@ -70,7 +70,7 @@ def rope_rows(text: Fields, rules: Family) -> tuple[int, int]:
     )
     scaling, kind, factor = _scaling(text)
     # Positions in images and videos: vLLM makes the table of these four times as long (MRotaryEmbedding).
-    rows *= 4 if "mrope_section" in scaling or rules.rope_each_layer else 1
+    rows *= 4 if ("mrope_section" in scaling and not rules.plain_positions) or rules.rope_each_layer else 1
     second = rows if rules.two_ropes else 0
     if kind == "linear":
         return int(rows * factor), second

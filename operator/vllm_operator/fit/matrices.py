@@ -6,45 +6,14 @@ layer), since memory is handed out per fused tensor.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
+from vllm_operator.fit.compressed import SHORT, Compressed
 from vllm_operator.fit.experts import Experts
 from vllm_operator.fit.gemma import PerLayer
 from vllm_operator.fit.heads import Heads, Latent
+from vllm_operator.fit.matrix import Matrix
 from vllm_operator.fit.shape import ModelShape
-
-Place = Literal["layer", "embedding", "head", "vision"]
-Split = Literal["tensor", "expert", "none"]
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """`copies` equal matrices of `elements` values, `kv_elements` of which make keys and values.
-
-    `made`: vLLM fills it from others, and the files do not hold it. `across` tells that tensor parallelism splits the inputs, as it does of the matrices that bring its parts together.
-    """
-
-    elements: int
-    copies: int
-    place: Place = "layer"
-    split: Split = "tensor"
-    linear: bool = True
-    experts: bool = False
-    kv_elements: int = 0
-    inputs: int = 0
-    across: bool = False
-    kv_heads: int = 0
-    made: bool = False
-
-    @property
-    def total(self) -> int:
-        return self.elements * self.copies
-
-    @property
-    def outputs(self) -> int:
-        return self.elements // self.inputs if self.inputs else 0
-
+from vllm_operator.fit.streams import ngram_matrices, stream_matrices
 
 def matrices(shape: ModelShape) -> tuple[Matrix, ...]:
     """All matrices of the model. Exact for the families in architectures.yaml; vision towers are an estimate."""
@@ -53,6 +22,12 @@ def matrices(shape: ModelShape) -> tuple[Matrix, ...]:
         found += _per_layer(shape, shape.per_layer)
     if shape.experts is not None:
         found += _experts(shape, shape.experts)
+    if shape.index is not None:
+        found += shape.index.matrices(shape.hidden)
+    if shape.streams is not None:
+        found += stream_matrices(shape.streams, shape.hidden, shape.layers)
+    if shape.ngrams is not None:
+        found += ngram_matrices(shape.ngrams, shape.hidden, shape.streams)
     for encoder in shape.encoders:
         elements = 4 * encoder.hidden**2 + 2 * encoder.hidden * encoder.intermediate
         found.append(Matrix(elements, encoder.layers, "vision", linear=False))
@@ -72,6 +47,9 @@ def _ends(shape: ModelShape) -> Iterator[Matrix]:
 
 
 def _attention(shape: ModelShape) -> Iterator[Matrix]:
+    if shape.compressed is not None:
+        yield from _compressed(shape, shape.compressed)
+        return
     pairs = list(zip(shape.kinds, shape.attention, strict=True))
     with_attention = [heads for kind, heads in pairs if kind not in ("recurrent", "none")]
     # The attention to an encoder's output is made as the other is.
@@ -113,11 +91,29 @@ def _latent(shape: ModelShape, latent: Latent, layers: int) -> Iterator[Matrix]:
     yield Matrix(
         shape.heads * latent.value_dim * shape.hidden, layers, inputs=shape.heads * latent.value_dim, across=True
     )
+    if latent.gated:
+        yield Matrix(shape.heads * latent.value_dim * shape.hidden, layers, inputs=shape.hidden)
     if latent.indexer_width and latent.query_rank:
         # The sparse indexer is whole on every GPU, and small beside the rest.
         wide = latent.indexer_heads * latent.indexer_width
         rows = latent.indexer_width + latent.indexer_heads
         yield Matrix(wide * latent.query_rank + rows * shape.hidden, layers, split="none")
+
+
+def _compressed(shape: ModelShape, held: Compressed) -> Iterator[Matrix]:
+    """DeepSeek V4: one key for all heads, outputs brought together in groups, and compressors where a layer has one."""
+    hidden, layers, wide = shape.hidden, shape.layers, held.width
+    grouped = held.groups * held.output_rank
+    yield Matrix((held.query_rank + wide) * hidden, layers, split="none", inputs=hidden)
+    yield Matrix(shape.heads * wide * held.query_rank, layers, inputs=held.query_rank)
+    yield Matrix(shape.heads * wide * held.output_rank, layers, inputs=shape.heads * wide // max(held.groups, 1))
+    yield Matrix(grouped * hidden, layers, inputs=grouped, across=True)
+    for ratio, width, count in held.compressors():
+        # Keys and their weights; of a short stretch those of the one before, too.
+        yield Matrix(2 * (1 + (ratio == SHORT)) * width * hidden, count, split="none", linear=False)
+    queries = held.index_heads * held.index_width * held.query_rank
+    yield Matrix(queries, held.count(SHORT), split="none", inputs=held.query_rank)
+    yield Matrix(held.index_heads * hidden, held.count(SHORT), split="none", linear=False)
 
 
 def _recurrent(shape: ModelShape) -> Iterator[Matrix]:
@@ -141,10 +137,11 @@ def _recurrent(shape: ModelShape) -> Iterator[Matrix]:
             keys = held.groups * held.state
             yield Matrix((2 * keys + 2 * inner + 2 * held.heads) * hidden, layers, inputs=hidden)
         case "kimi":
-            yield Matrix((3 * inner + held.heads) * hidden, layers, inputs=hidden)
-            # The two gates go through the width of one head, which is whole on every GPU.
-            yield Matrix(2 * hidden * held.head_dim, layers, split="none", inputs=hidden)
-            yield Matrix(2 * held.head_dim * inner, layers, inputs=held.head_dim)
+            # Of the two gates, those that go through the width of one head have that whole on every GPU.
+            narrow, whole = (1, 1) if held.whole_gate else (2, 0)
+            yield Matrix(((3 + whole) * inner + held.heads) * hidden, layers, inputs=hidden)
+            yield Matrix(narrow * hidden * held.head_dim, layers, split="none", inputs=hidden)
+            yield Matrix(narrow * held.head_dim * inner, layers, inputs=held.head_dim)
     yield Matrix(inner * hidden, layers, inputs=inner, across=True)
 
 

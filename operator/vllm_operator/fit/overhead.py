@@ -9,6 +9,7 @@ says how far to trust them.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vllm_operator.fit.allowances import UNMEASURED, buffers, is_unmeasured
 from vllm_operator.fit.architectures import NEW_RUNNER_EXPERTS, NEW_RUNNER_SPECULATION
 from vllm_operator.fit.experts import Experts
 from vllm_operator.fit.heads import Latent
@@ -114,7 +115,9 @@ def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, 
         # An encoder's trial run leaves memory behind that the sampler takes, how much is not known.
         warm_up_is_sure=seqs <= MEASURED_SEQS and not shape.encoders,
         spread=SPREAD.get(accelerator.vendor, 2 * GIB),
-        uncounted=2 * GIB if shape.encoders else _per_layer_copy(shape, arguments, dtype_bytes),
+        uncounted=UNMEASURED
+        if shape.encoders or is_unmeasured(shape)
+        else _per_layer_copy(shape, arguments, dtype_bytes),
     )
 
 
@@ -189,6 +192,8 @@ def _forward(shape: ModelShape, arguments: Arguments, tokens: int, dtype_bytes: 
         peak = max(peak, 2 * shape.vocab * shape.hidden // ways + 4 * tokens * shape.hidden + extra)
     if arguments.enable_lora:
         peak += 60 * MIB
+    length = arguments.max_model_len if (arguments.max_model_len or 0) > 0 else shape.usual
+    peak += buffers(shape, tokens, length or 0)
     return (peak + _workspace(shape, arguments, tokens)) * max(dtype_bytes, 2) // 2
 
 

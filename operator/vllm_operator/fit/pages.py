@@ -6,7 +6,7 @@ Source: unify_kv_cache_spec_page_size and get_kv_cache_groups of vLLM's v1/core/
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["full", "sliding", "recurrent", "cross"]
+Kind = Literal["full", "sliding", "recurrent", "cross", "ring"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,15 @@ class Stack:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Layers that share a block table: as many tables of this kind as `count` says, a block of `tokens` in each."""
+    """Layers that share a block table: as many tables of this kind as `count` says, a block of `tokens` in each.
+
+    `window`: tokens that a sliding group keeps, where that is not the model's.
+    """
 
     kind: Kind
     count: int
     tokens: int
+    window: int = 0
 
 
 def block_tokens(stacks: tuple[Stack, ...], tokens: int, step: int) -> int:

@@ -12,6 +12,10 @@ from vllm_operator.fit.fields import Fields
 from vllm_operator.fit.values import Accelerator, Arguments, Problem
 
 
+MXFP4 = 0.5 + 1 / 32
+"""Bytes of a weight: 4 bits, and one byte of scale for 32 of them."""
+
+
 class Making(BaseModel):
     """What a method asks for while it is made from a 16-bit checkpoint."""
 
@@ -46,7 +50,7 @@ class Scheme:
     """How weights are stored. `weight_bytes` is None where the config does not tell (the files have to).
 
     `file_bytes` differs from it where loading re-packs. `steps`: what the kernel rounds the experts' width on one GPU
-    and the hidden size up to.
+    and the hidden size up to. `expert_bytes`: of the experts' weights, where they are stored narrower than the rest.
     """
 
     method: str = ""
@@ -57,6 +61,11 @@ class Scheme:
     online: bool = False
     quantized: bool = False
     steps: tuple[int, int] = (1, 1)
+    expert_bytes: float | None = None
+
+    def bytes_of(self, *, experts: bool) -> float | None:
+        """Bytes of a quantized weight in memory."""
+        return self.expert_bytes if experts and self.expert_bytes is not None else self.weight_bytes
 
 
 @cache
@@ -115,7 +124,7 @@ def resolve(config: Mapping[str, object], arguments: Arguments, accelerator: Acc
         entry = methods()[asked]
         return Scheme(asked, entry.bytes, experts_only=entry.experts, online=True, quantized=True)
     scheme = _stored_scheme(stored, asked, Fields(config))
-    return replace(scheme, steps=_steps(accelerator)) if stored == "mxfp4" else scheme
+    return replace(scheme, steps=_steps(accelerator)) if stored == "mxfp4" or scheme.expert_bytes else scheme
 
 
 def _steps(accelerator: Accelerator) -> tuple[int, int]:
@@ -214,13 +223,17 @@ def _stored_scheme(stored: str, asked: str, fields: Fields) -> Scheme:
         case "fp8" | "deepseek_v4_fp8":
             block = fields.wholes("weight_block_size")
             scale = 4 / (block[0] * block[1]) if len(block) == 2 and min(block) > 0 else 0.0
-            return Scheme(asked, 1.0 + scale, group=block[0] if scale else 0, quantized=True)
+            # DeepSeek V4 has its experts in 4 bits.
+            experts = MXFP4 if fields.text("expert_dtype") == "fp4" else None
+            return Scheme(
+                asked, 1.0 + scale, group=block[0] if scale else 0, quantized=True, expert_bytes=experts
+            )
         case "modelopt" | "fbgemm_fp8":
             return Scheme(asked, 1.0, quantized=True)
         case "modelopt_fp4":
             return Scheme(asked, 0.5 + 1 / 16, quantized=True)
         case "mxfp4":
-            return Scheme(asked, 0.5 + 1 / 32, experts_only=True, quantized=True)
+            return Scheme(asked, MXFP4, experts_only=True, quantized=True)
         case "compressed-tensors":
             return _compressed(asked, fields)
         case _:
@@ -236,4 +249,10 @@ def _compressed(asked: str, fields: Fields) -> Scheme:
     if bits is None or (isinstance(groups, Mapping) and len(groups) > 1):
         return Scheme(asked, None, group=group, quantized=True)
     scale = (1 if weights.text("type") == "float" and bits == 4 else 2) / group if group else 0.0
-    return Scheme(asked, bits / 8 + scale, group=group, quantized=True)
+    return Scheme(asked, bits / 8 + scale, experts_only=_only_experts(fields), group=group, quantized=True)
+
+
+def _only_experts(fields: Fields) -> bool:
+    """Whether attention, shared experts and dense MLPs are all named as left out (Kimi's checkpoints from K2 Thinking on)."""
+    named = " ".join(fields.texts("ignore"))
+    return all(part in named for part in ("re:.*self_attn", "re:.*shared_experts", "re:.*mlp"))

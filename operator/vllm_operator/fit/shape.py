@@ -8,20 +8,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vllm_operator.fit.architectures import MULTI_HEAD_LATENT, Family, families
+from vllm_operator.fit.compressed import Compressed, read_compressed
 from vllm_operator.fit.dialects import LARGEST_LAYERS, canonical
 from vllm_operator.fit.encoders import Encoder, encoder_notes, read_encoders
 from vllm_operator.fit.experts import Experts, read_experts
 from vllm_operator.fit.fields import Fields
 from vllm_operator.fit.gemma import PerLayer, read_per_layer
 from vllm_operator.fit.heads import Heads, Latent, read_heads, read_latent
+from vllm_operator.fit.index import Index, read_index
 from vllm_operator.fit.layers import LayerKind, Recurrent, read_kinds, read_recurrent, read_window
 from vllm_operator.fit.length import context_lengths, rope_rows, yarn_lengths
+from vllm_operator.fit.streams import Ngrams, Streams, read_ngrams, read_streams
 from vllm_operator.fit.widths import read_width, read_widths
 
 TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 UNREAD = (
     *("block_configs", "compress_ratios", "num_kv_shared_layers", "linear_attn_config", "hidden_size_per_layer_input"),
-    # Kimi K3's additions to Kimi Linear.
+    *("ple_layer_ids", "engram_layer_ids"),
+    # What Kimi K3 has and Kimi Linear has not.
     *("routed_expert_hidden_size", "attn_res_block_size"),
 )
 
@@ -50,6 +54,10 @@ class ModelShape:
     made_through: Latent | None
     experts: Experts | None
     per_layer: PerLayer | None
+    compressed: Compressed | None
+    index: Index | None
+    streams: Streams | None
+    ngrams: Ngrams | None
     encoders: tuple[Encoder, ...]
     longest: int
     usual: int
@@ -114,6 +122,7 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
     width = read_width(text, rules, hidden, model_type, experts)
     longest, usual = context_lengths(text, rules, model_type)
     encoders = read_encoders(root, text, rules)
+    compressed, ngrams = read_compressed(text, rules, layers), read_ngrams(text, rules)
     _refuse_unread(text, root, rules)
     return ModelShape(
         model_type=model_type,
@@ -132,16 +141,20 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         made_through=read_latent(text, rules, model_type),
         experts=experts,
         per_layer=read_per_layer(text, rules),
+        compressed=compressed,
+        index=read_index(text, rules, kinds),
+        streams=read_streams(text, rules),
+        ngrams=ngrams,
         encoders=encoders,
         longest=longest,
         usual=usual,
-        rope_bytes=_rope_bytes(text, rules, model_type, kinds, heads),
+        rope_bytes=_rope_bytes(text, rules, model_type, kinds, heads) if compressed is None else _tables(text, compressed),
         dtype=root.text("torch_dtype", "dtype") or text.text("torch_dtype", "dtype"),
         quantization=_quantization(root, text),
         draft_layers=text.whole("num_nextn_predict_layers") or 0,
         embedding=text.whole("word_embed_proj_dim") or hidden,
         missing=tuple(dict.fromkeys(root.missing)),
-        assumed=_assumed(encoders, yarn_lengths(text, rules)),
+        assumed=_assumed(encoders, yarn_lengths(text, rules), ngrams),
     )
 
 
@@ -176,6 +189,8 @@ def _rope_bytes(
     text: Fields, rules: Family, model_type: str, kinds: tuple[LayerKind, ...], heads: tuple[Heads, ...]
 ) -> int:
     """Bytes of the rotary tables in 16 bits; the second, if any, is as wide as the sliding layers' heads."""
+    if text.flag("mla_use_nope"):
+        return 0
     first, second = rope_rows(text, rules)
     widest = max((each.dim for each in heads), default=0)
     sliding = max((each.dim for kind, each in zip(kinds, heads, strict=True) if kind == "sliding"), default=widest)
@@ -184,6 +199,11 @@ def _rope_bytes(
     return 2 * (
         first * _rotary_dim(text, rules, model_type, widest) + second * _rotary_dim(text, rules, model_type, sliding)
     )
+
+
+def _tables(text: Fields, compressed: Compressed) -> int:
+    """Bytes of rotary tables in 32 bits, for all positions of the config."""
+    return 4 * text.need("max_position_embeddings") * compressed.rope_dim * compressed.tables
 
 
 def _rotary_dim(text: Fields, rules: Family, model_type: str, head_dim: int) -> int:
@@ -200,7 +220,8 @@ def _quantization(root: Fields, text: Fields) -> Mapping[str, object]:
         for name in ("quantization_config", "compression_config"):
             found = part.raw(name)
             if isinstance(found, Mapping):
-                return found
+                told = text.text("expert_dtype") or root.text("expert_dtype")
+                return {"expert_dtype": told, **found} if told else found
     return {}
 
 
@@ -216,7 +237,7 @@ def _refuse_unread(text: Fields, root: Fields, rules: Family) -> None:
         root.missing.append("num_key_value_heads per layer")
 
 
-def _assumed(encoders: tuple[Encoder, ...], lengths: tuple[int, int]) -> tuple[str, ...]:
+def _assumed(encoders: tuple[Encoder, ...], lengths: tuple[int, int], ngrams: Ngrams | None) -> tuple[str, ...]:
     notes = []
     stated, scaled = lengths
     if scaled not in (0, stated):
@@ -224,4 +245,7 @@ def _assumed(encoders: tuple[Encoder, ...], lengths: tuple[int, int]) -> tuple[s
             f"with yarn, vLLM 0.32 serves the {stated} tokens that the config states, earlier releases {scaled}"
         )
     notes += encoder_notes(encoders)
+    if ngrams is not None:
+        held = f"{2 * ngrams.elements / (1 << 30):.0f} GiB of embeddings of runs of tokens"
+        notes.append(f"{held} lie in the node's memory, in 16 bits, for each engine")
     return tuple(notes)

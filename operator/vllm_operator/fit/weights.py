@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from vllm_operator.fit.adapters import adapter_slots
-from vllm_operator.fit.matrices import Matrix, matrices
+from vllm_operator.fit.matrices import matrices
+from vllm_operator.fit.matrix import Matrix
 from vllm_operator.fit.quantization import Scheme, left_out
 from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.values import MIB, Arguments, WeightsSummary
@@ -84,9 +85,8 @@ def dtype_size(name: str) -> int:
 
 def _weight_bytes(matrix: Matrix, scheme: Scheme, dtype_bytes: int) -> float:
     touched = matrix.linear and matrix.place == "layer" and (matrix.experts or not scheme.experts_only)
-    if scheme.quantized and touched and scheme.weight_bytes is not None:
-        return scheme.weight_bytes
-    return dtype_bytes
+    each = scheme.bytes_of(experts=matrix.experts)
+    return each if scheme.quantized and touched and each is not None else dtype_bytes
 
 
 def _loaded_bytes(
@@ -173,6 +173,8 @@ def _fullest_stage(
     """Bytes of the fullest pipeline stage: its layers and, of the ends, the larger one."""
     sums = {"layer": 0.0, "embedding": 0.0, "head": 0.0, "vision": 0.0}
     for matrix in table:
+        if matrix.place == "host":
+            continue
         held = _per_gpu(matrix, shape, arguments) * _copies(matrix, shape, arguments)
         held *= _padding(matrix, shape, arguments, scheme)
         sums[matrix.place] += held * _weight_bytes(matrix, scheme, dtype_bytes)
@@ -189,7 +191,7 @@ def _rounding(
     lost = 0.0
     for matrix in table:
         size = _per_gpu(matrix, shape, arguments) * _weight_bytes(matrix, scheme, dtype_bytes)
-        if size >= LARGE and matrix.place != "vision":
+        if size >= LARGE and matrix.place not in ("vision", "host"):
             lost += -size % (2 * MIB) * _copies(matrix, shape, arguments)
     return int(lost)
 

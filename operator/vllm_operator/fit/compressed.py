@@ -1,0 +1,90 @@
+"""DeepSeek V4's attention: a window of whole keys in each layer, and beside it one key for every stretch of tokens.
+
+Source: vLLM's models/deepseek_v4 (attention.py, compressor.py) and v1/attention/backends/mla/sparse_swa.py.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from vllm_operator.fit.architectures import Family
+from vllm_operator.fit.fields import Fields
+from vllm_operator.fit.packed import Page
+
+SHORT = 4
+"""Tokens that share a key where an index chooses what is read; the other layers share one among `LONG`."""
+
+LONG = 128
+BLOCK = 256
+WINDOW_BLOCK = 64
+STATE_BLOCKS = {SHORT: 4, LONG: 8}
+STRIDE = 576
+"""Pages are multiples of these bytes (FlashMLA's packing)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """How many tokens share a key in each layer (none where it is less than 2), and the widths around it."""
+
+    ratios: tuple[int, ...]
+    window: int
+    width: int
+    rope_dim: int
+    query_rank: int
+    groups: int
+    output_rank: int
+    index_heads: int
+    index_width: int
+
+    def count(self, ratio: int) -> int:
+        """Layers of this ratio."""
+        return self.ratios.count(ratio)
+
+    @property
+    def tables(self) -> int:
+        """Rotary tables: layers that compress have another base than those that do not."""
+        return len({ratio > 1 for ratio in self.ratios})
+
+    def compressors(self) -> Iterator[tuple[int, int, int]]:
+        """(ratio, width of a key, layers) of each kind of compressor; an index has one of its own."""
+        yield SHORT, self.width, self.count(SHORT)
+        yield SHORT, self.index_width, self.count(SHORT)
+        yield LONG, self.width, self.count(LONG)
+
+    def pages(self) -> tuple[Page, ...]:
+        """What the layers keep, in 8 bits: windows, shared keys, the index's, and the states of stretches not yet whole."""
+        row = self.width - self.rope_dim + 2 * self.rope_dim + 8
+        key = self.index_width + -(-self.index_width // 128) * 4
+        found = [Page("sliding", WINDOW_BLOCK, _page(WINDOW_BLOCK * row), len(self.ratios), self.window)]
+        for ratio in (SHORT, LONG):
+            found.append(Page("full", BLOCK, _page(BLOCK // ratio * row), self.count(ratio)))
+        found.append(Page("full", BLOCK, _page(BLOCK // SHORT * key), self.count(SHORT)))
+        for ratio, width, count in self.compressors():
+            reach = 1 + (ratio == SHORT)
+            block = STATE_BLOCKS[ratio]
+            # Sums and weights in 32 bits.
+            found.append(Page("sliding", block, _page(block * reach * width * 2 * 4), count, reach * ratio))
+        return tuple(page for page in found if page.count)
+
+
+def _page(size: int) -> int:
+    return -(-size // STRIDE) * STRIDE
+
+
+def read_compressed(text: Fields, rules: Family, layers: int) -> Compressed | None:
+    """The compression, or None for a family without; a ratio that vLLM does not know is noted as missing."""
+    if "compress_ratios" not in rules.reads:
+        return None
+    ratios = text.wholes("compress_ratios")[:layers]
+    if len(ratios) < layers or set(ratios) - {0, 1, SHORT, LONG}:
+        text.missing.append("compress_ratios of 0, 4 or 128 for every layer")
+    return Compressed(
+        ratios=ratios,
+        window=text.need("sliding_window"),
+        width=text.need("head_dim"),
+        rope_dim=text.need("qk_rope_head_dim"),
+        query_rank=text.need("q_lora_rank"),
+        groups=text.need("o_groups"),
+        output_rank=text.need("o_lora_rank"),
+        index_heads=text.need("index_n_heads"),
+        index_width=text.need("index_head_dim"),
+    )

@@ -1,0 +1,161 @@
+"""Families that choose what their attention reads, keep one key for many tokens, or carry several streams."""
+
+from typing import Any
+
+import pytest
+
+from tests.fit_ground_truth import built
+from vllm_operator.fit import Arguments, WeightsSummary, accelerators, judge
+from vllm_operator.fit.cache import is_known_dtype, plan_cache
+from vllm_operator.fit.matrices import matrices
+from vllm_operator.fit.packed import Page, pack
+from vllm_operator.fit.pages import Group
+from vllm_operator.fit.shape import ModelShape, read_shape
+
+H200 = accelerators()["nvidia-h200"]
+
+
+def config_of(name: str, **changed: Any) -> dict[str, Any]:
+    """A config with some fields of its text part told otherwise."""
+    config = dict(built()[name]["config"])
+    if "text_config" in config:
+        return {**config, "text_config": {**config["text_config"], **changed}}
+    return {**config, **changed}
+
+
+def shape_of(name: str, **changed: Any) -> ModelShape:
+    return read_shape(config_of(name, **changed))
+
+
+def test_deepseek_v4_keeps_windows_shared_keys_and_the_states_of_unfinished_ones() -> None:
+    plan = plan_cache(shape_of("deepseek-v4-flash"), Arguments(), 2, 8192)
+
+    assert plan.groups == (
+        Group("sliding", 2, 64, 128),
+        Group("full", 1, 256),
+        Group("sliding", 1, 4, 8),
+        Group("sliding", 1, 8, 128),
+    )
+
+
+def test_a_ratio_that_vllm_does_not_know_is_not_guessed_at() -> None:
+    ratios = built()["deepseek-v4-flash"]["config"]["compress_ratios"]
+
+    assert shape_of("deepseek-v4-flash", compress_ratios=[16, *ratios[1:]]).missing
+    assert shape_of("deepseek-v4-flash", compress_ratios=ratios[:9]).missing
+
+
+def test_deepseek_v4_has_a_rotary_table_for_layers_that_compress_and_one_for_those_that_do_not() -> None:
+    assert (shape_of("deepseek-v4-flash").rope_bytes, shape_of("deepseek-v4-pro").rope_bytes) == (2 << 28, 1 << 28)
+
+
+def test_deepseek_v4s_experts_take_four_bits_and_the_rest_eight() -> None:
+    """As published: 159.6 GB, with one layer more for speculation, which is not loaded."""
+    quantized = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
+    verdict = judge({**config_of("deepseek-v4-flash"), **quantized}, None, Arguments(), H200)
+    tables = shape_of("deepseek-v4-flash").rope_bytes
+
+    assert verdict.weights_bytes == pytest.approx(159_609_485_896 * 43 / 44 + tables, rel=0.005)
+
+
+def test_kimi_k3_is_as_large_as_its_files_say() -> None:
+    """1560.9 GB: its experts in 4 bits, as its list of what is left out tells, the rest in 16."""
+    scheme = {
+        "quant_method": "compressed-tensors",
+        "format": "mxfp4-pack-quantized",
+        "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32, "type": "float"}}},
+        "ignore": [r"re:.*self_attn.*", r"re:.*shared_experts.*", r"re:.*mlp\.(gate|up|gate_up|down)_proj.*"],
+    }
+    ways = Arguments(tensor_parallel_size=8, pipeline_parallel_size=3, max_model_len=8192)
+    verdict = judge({**config_of("kimi-k3", quantization_config=scheme)}, None, ways, H200)
+
+    # A third of the layers, with all that tensor parallelism leaves whole, and half of the ends.
+    assert verdict.weights_bytes == pytest.approx(1_560_936_091_448 / 24, rel=0.06)
+    assert "counted as quantized" not in verdict.note
+
+
+def test_what_a_checkpoint_leaves_out_of_its_linear_layers_may_be_less_than_all_but_the_experts() -> None:
+    config = config_of("kimi-k3", quantization_config={
+        "quant_method": "compressed-tensors",
+        "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32, "type": "float"}}},
+        "ignore": [r"re:.*self_attn.*"],
+    })  # fmt: skip
+    ways = Arguments(tensor_parallel_size=8, pipeline_parallel_size=3, max_model_len=8192)
+
+    assert "counted as quantized" in judge(config, None, ways, H200).note
+
+
+def test_minimax_m3_keeps_an_index_key_in_its_sparse_layers() -> None:
+    plan = plan_cache(shape_of("minimax-m3"), Arguments(), 2, 8192)
+    halved = plan_cache(shape_of("minimax-m3"), Arguments(kv_cache_dtype="fp8"), 2, 8192)
+    dense = shape_of("minimax-m3", sparse_attention_config={"use_sparse_attention": False})
+
+    assert plan.bytes_per_token == 60 * 2 * 4 * 128 * 2 + 57 * 128 * 2
+    assert halved.bytes_per_token == 60 * 2 * 4 * 128 + 57 * 128 * 2
+    assert plan_cache(dense, Arguments(), 2, 8192).bytes_per_token == 60 * 2 * 4 * 128 * 2
+
+
+def test_what_indexes_minimax_m3_has_to_be_told() -> None:
+    assert shape_of("minimax-m3", sparse_attention_config=None).missing
+
+
+def test_glm_5_next_may_name_its_layers_or_list_those_with_attention() -> None:
+    named = shape_of("glm-5.3-flash")
+
+    assert shape_of("glm-5.3-flash", layer_types=None) == named
+    assert (named.kinds.count("full"), named.kinds.count("recurrent")) == (11, 34)
+
+
+def test_glm_5_next_reads_the_fields_that_transformers_writes() -> None:
+    own = {"linear_num_heads": 64, "linear_head_dim": 128, "linear_conv_kernel_dim": 4}
+
+    assert shape_of("glm-5.3-flash", linear_attn_config=None, **own) == shape_of("glm-5.3-flash")
+    assert "layer_types" in shape_of("glm-5.3-flash", linear_attn_config=None, layer_types=None, **own).missing
+
+
+def test_qwen_4s_embeddings_of_runs_of_tokens_lie_in_the_nodes_memory_and_are_said() -> None:
+    config = config_of("qwen3.8-flash-next")
+    verdict = judge(config, None, Arguments(tensor_parallel_size=4, max_model_len=8192), H200)
+
+    table = sum(matrix.total for matrix in matrices(read_shape(config)) if matrix.place == "host")
+    assert table == 16 * 20_000_000 * 160
+    assert "95 GiB of embeddings of runs of tokens" in verdict.note
+    assert verdict.weights_bytes == pytest.approx((177.4e9 - table) * 2 / 4, rel=0.05)
+
+
+def test_the_files_of_qwen_4_hold_what_its_gpus_do_not() -> None:
+    config = config_of("qwen3.8-flash-next")
+    ways = Arguments(tensor_parallel_size=4, max_model_len=8192)
+    files = WeightsSummary(2 * built()["qwen3.8-flash-next"]["parameters"])
+    said, read = judge(config, None, ways, H200).weights_bytes, judge(config, files, ways, H200).weights_bytes
+
+    assert said is not None and read == pytest.approx(said, rel=0.005)
+
+
+@pytest.mark.parametrize("name", ["deepseek-v4-flash", "minimax-m3", "glm-5.3-flash", "qwen3.8-flash-next"])
+def test_a_family_that_was_never_measured_is_sure_only_with_room_to_spare(name: str) -> None:
+    verdict = judge(built()[name]["config"], None, Arguments(tensor_parallel_size=32, max_model_len=8192), H200)
+
+    assert "was never measured" in verdict.note
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "known"),
+    [("deepseek-v4-flash", "auto", True), ("deepseek-v4-flash", "fp8", True), ("deepseek-v4-flash", "bfloat16", False),
+     ("glm-5.3-flash", "auto", True), ("glm-5.3-flash", "fp8", False), ("qwen3.8-flash-next", "fp8", True)],
+)  # fmt: skip
+def test_a_dtype_of_the_cache_is_known_or_not(name: str, dtype: str, known: bool) -> None:
+    assert is_known_dtype(dtype, shape_of(name)) is known
+
+
+def test_pages_of_unlike_sizes_share_a_block_as_large_as_the_largest_group() -> None:
+    full = (Page("full", 16, 4096, 4), Page("full", 16, 512, 3))
+
+    assert pack(full) == ((Group("full", 1, 16),), 4 * 4096 + 3 * 512)
+    assert pack(full, stride=4096)[1] == 5 * 4096
+
+
+def test_states_are_dealt_into_the_blocks_that_others_have_made() -> None:
+    pages = (Page("full", 16, 1000, 4), Page("full", 16, 100, 4), Page("recurrent", 16, 1000, 9))
+
+    assert pack(pages) == ((Group("full", 1, 16), Group("recurrent", 3, 16)), 4400)
