@@ -55,8 +55,7 @@ class Compressed:
         row = self.width - self.rope_dim + 2 * self.rope_dim + 8
         key = self.index_width + -(-self.index_width // 128) * 4
         found = [Page("sliding", WINDOW_BLOCK, _page(WINDOW_BLOCK * row), len(self.ratios), self.window)]
-        for ratio in (SHORT, LONG):
-            found.append(Page("full", BLOCK, _page(BLOCK // ratio * row), self.count(ratio)))
+        found += [Page("full", BLOCK, _page(BLOCK // ratio * row), self.count(ratio)) for ratio in (SHORT, LONG)]
         found.append(Page("full", BLOCK, _page(BLOCK // SHORT * key), self.count(SHORT)))
         for ratio, width, count in self.compressors():
             reach = 1 + (ratio == SHORT)

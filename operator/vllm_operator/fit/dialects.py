@@ -88,7 +88,9 @@ def _ernie_vl(text: Fields) -> Told:
 
 def _minimax(text: Fields) -> Told:
     """MiniMax M3 marks its layers with experts by ones."""
-    return {"mlp_layer_types": text.texts("mlp_layer_types") or _marked(text.wholes("moe_layer_freq"), "sparse", "dense")}
+    return {
+        "mlp_layer_types": text.texts("mlp_layer_types") or _marked(text.wholes("moe_layer_freq"), "sparse", "dense")
+    }
 
 
 def _glm_next(text: Fields) -> Told:

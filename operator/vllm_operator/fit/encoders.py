@@ -45,7 +45,9 @@ def _seeing(part: Fields, root: Fields, name: str) -> Encoder:
 def _encoder(tower: Fields, *, hears: bool) -> Encoder:
     hidden = tower.whole("hidden_size", "embed_dim", "width", "d_model", "hidden_dim", "vt_hidden_size") or 0
     layers = tower.whole("num_hidden_layers", "depth", "layers", "encoder_layers", "num_layers", "vt_num_hidden_layers")
-    wide = tower.whole("intermediate_size", "encoder_ffn_dim", "vt_intermediate_size") or hidden * int(tower.number("mlp_ratio") or 4)
+    wide = tower.whole("intermediate_size", "encoder_ffn_dim", "vt_intermediate_size") or hidden * int(
+        tower.number("mlp_ratio") or 4
+    )
     return Encoder(hidden, wide, min(layers or 0, LARGEST_LAYERS), hears)
 
 

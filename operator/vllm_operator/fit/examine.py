@@ -124,7 +124,11 @@ def _memory(
 def _doubt(doubt: int, used: Overhead, accelerator: Accelerator) -> str:
     if not doubt:
         return "kvCacheMemory is all taken by one request of maxModelLen, and vLLM keeps one block for itself"
-    why = "an encoder, the compiler or what was never measured may take" if used.uncounted else f"is not measured on {accelerator.vendor}"
+    why = (
+        "an encoder, the compiler or what was never measured may take"
+        if used.uncounted
+        else f"is not measured on {accelerator.vendor}"
+    )
     return f"it fits with less than {gib(doubt)} GiB to spare, which {why}"
 
 

@@ -15,6 +15,7 @@ from vllm_operator.fit.matrix import Matrix
 from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.streams import ngram_matrices, stream_matrices
 
+
 def matrices(shape: ModelShape) -> tuple[Matrix, ...]:
     """All matrices of the model. Exact for the families in architectures.yaml; vision towers are an estimate."""
     found = [*_ends(shape), *_attention(shape), *_recurrent(shape), *_mlps(shape)]

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict
 from vllm_operator.fit.fields import Fields
 from vllm_operator.fit.values import Accelerator, Arguments, Problem
 
-
 MXFP4 = 0.5 + 1 / 32
 """Bytes of a weight: 4 bits, and one byte of scale for 32 of them."""
 
@@ -225,9 +224,7 @@ def _stored_scheme(stored: str, asked: str, fields: Fields) -> Scheme:
             scale = 4 / (block[0] * block[1]) if len(block) == 2 and min(block) > 0 else 0.0
             # DeepSeek V4 has its experts in 4 bits.
             experts = MXFP4 if fields.text("expert_dtype") == "fp4" else None
-            return Scheme(
-                asked, 1.0 + scale, group=block[0] if scale else 0, quantized=True, expert_bytes=experts
-            )
+            return Scheme(asked, 1.0 + scale, group=block[0] if scale else 0, quantized=True, expert_bytes=experts)
         case "modelopt" | "fbgemm_fp8":
             return Scheme(asked, 1.0, quantized=True)
         case "modelopt_fp4":

@@ -148,7 +148,9 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         encoders=encoders,
         longest=longest,
         usual=usual,
-        rope_bytes=_rope_bytes(text, rules, model_type, kinds, heads) if compressed is None else _tables(text, compressed),
+        rope_bytes=_rope_bytes(text, rules, model_type, kinds, heads)
+        if compressed is None
+        else _tables(text, compressed),
         dtype=root.text("torch_dtype", "dtype") or text.text("torch_dtype", "dtype"),
         quantization=_quantization(root, text),
         draft_layers=text.whole("num_nextn_predict_layers") or 0,
