@@ -159,3 +159,21 @@ def test_states_are_dealt_into_the_blocks_that_others_have_made() -> None:
     pages = (Page("full", 16, 1000, 4), Page("full", 16, 100, 4), Page("recurrent", 16, 1000, 9))
 
     assert pack(pages) == ((Group("full", 1, 16), Group("recurrent", 3, 16)), 4400)
+
+
+def test_llama_4_lets_go_of_the_tokens_before_a_chunk_unless_a_draft_reads_along() -> None:
+    shape = shape_of("llama-4-scout")
+    alone, drafted = (plan_cache(shape, Arguments(speculative_method=method), 2, 8192) for method in ("", "eagle3"))
+
+    assert alone.groups == (Group("chunked", 3, 16), Group("full", 1, 16))
+    assert alone.blocks(131072) == 3 * (8192 + 2 * 8192) // 16 + 131072 // 16
+    assert drafted.groups == (Group("full", 1, 16),)
+
+
+def test_llama_4_may_mark_its_layers_without_positions_or_name_their_attention() -> None:
+    local = [1, 1, 1, 0] * 12
+    named = ["chunked_attention" if mark else "full_attention" for mark in local]
+
+    assert shape_of("llama-4-scout", no_rope_layers=local) == shape_of("llama-4-scout")
+    assert shape_of("llama-4-scout", layer_types=named) == shape_of("llama-4-scout")
+    assert set(shape_of("llama-4-scout", attention_chunk_size=None).kinds) == {"full"}

@@ -9,9 +9,11 @@ from collections import Counter
 from dataclasses import dataclass
 from math import lcm
 
+from vllm_operator.fit.architectures import NEW_RUNNER_SPECULATION
 from vllm_operator.fit.fields import Fields
 from vllm_operator.fit.heads import Heads
 from vllm_operator.fit.index import Index
+from vllm_operator.fit.layers import LayerKind
 from vllm_operator.fit.overhead import uses_old_runner
 from vllm_operator.fit.packed import Page, pack
 from vllm_operator.fit.pages import Group, Kind, Stack, block_tokens, deal
@@ -52,6 +54,8 @@ class CachePlan:
                 total += group.count * -(-self.encoded // group.tokens)
             elif group.kind == "ring":
                 total += group.count
+            elif group.kind == "chunked":
+                total += group.count * -(-min(self.window + self.in_flight, length) // group.tokens)
             elif group.kind == "sliding":
                 kept = min((group.window or self.window) - 1 + self.in_flight, length)
                 total += group.count * (-(-kept // group.tokens) + 1)
@@ -117,13 +121,20 @@ def stacks_of(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> tupl
     beside = shape.index.key_bytes if shape.index is not None and shape.index.pooled == 1 else 0
     with_index = shape.index.layers if shape.index is not None and beside else frozenset()
     for i, (kind, heads) in enumerate(zip(shape.kinds, shape.attention, strict=True)):
-        if kind in ("full", "sliding", "both", "crossed") and not heads.shared:
+        if kind in ("full", "sliding", "chunked", "both", "crossed") and not heads.shared:
             size = attention_bytes(shape, heads, arguments, dtype_bytes) + beside * (i in with_index)
-            found["sliding" if kind == "sliding" else "full", size] += 1
+            found[_kept_as(kind, arguments), size] += 1
             found["cross", size] += kind == "crossed"
         if kind in ("recurrent", "both") and shape.recurrent is not None:
             found["recurrent", shape.recurrent.state_bytes(arguments.tensor_parallel_size, dtype_bytes)] += 1
     return tuple(Stack(kind, count, size) for (kind, size), count in found.items() if size and count)
+
+
+def _kept_as(kind: LayerKind, arguments: Arguments) -> Kind:
+    """Whether a layer's tokens are let go of; those of chunks are all kept where a draft reads along (VllmConfig)."""
+    if kind == "chunked" and arguments.speculative_method not in NEW_RUNNER_SPECULATION:
+        return "chunked"
+    return "sliding" if kind == "sliding" else "full"
 
 
 def _pages(shape: ModelShape, stacks: tuple[Stack, ...], tokens: int) -> tuple[Page, ...]:

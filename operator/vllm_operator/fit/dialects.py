@@ -86,6 +86,14 @@ def _ernie_vl(text: Fields) -> Told:
     }
 
 
+def _llama4(text: Fields) -> Told:
+    """Llama 4's layers without positions, every fourth unless marked by zeros, see all tokens; the others a chunk."""
+    layers = min(text.whole("num_hidden_layers") or 0, LARGEST_LAYERS)
+    every, marks = text.whole("no_rope_layer_interval") or 4, text.wholes("no_rope_layers")
+    local = [mark != 0 for mark in marks] or [(i + 1) % every != 0 for i in range(layers)]
+    return {"layer_types": text.texts("layer_types") or _marked(local, "chunked_attention", "full_attention")}
+
+
 def _minimax(text: Fields) -> Told:
     """MiniMax M3 marks its layers with experts by ones."""
     return {
@@ -168,6 +176,7 @@ DIALECTS: Mapping[str, Callable[[Fields], Told]] = {
     "glm5_next": _glm_next,
     "glm5_next_text": _glm_next,
     "laguna": _laguna,
+    "llama4_text": _llama4,
     "longcat_flash": _longcat,
     "mimo_v2": _mimo,
     "mimo_v2_flash": _mimo,

@@ -6,14 +6,13 @@ from typing import Literal
 from vllm_operator.fit.architectures import Family
 from vllm_operator.fit.fields import Fields
 
-LayerKind = Literal["full", "sliding", "recurrent", "both", "crossed", "none"]
+LayerKind = Literal["full", "sliding", "chunked", "recurrent", "both", "crossed", "none"]
 
 NAMES: dict[str, LayerKind] = {
     "full_attention": "full",
     "attention": "full",
     "global": "full",
-    # vLLM allocates chunked local layers in full: the hybrid cache manager is off for them.
-    "chunked_attention": "full",
+    "chunked_attention": "chunked",
     "sliding_attention": "sliding",
     "mamba": "recurrent",
     "mamba2": "recurrent",
@@ -93,6 +92,8 @@ def _named(text: Fields, rules: Family, named: tuple[str, ...], layers: int) -> 
     if len(named) < layers:
         text.missing.append("layer_types for every layer")
     kinds = tuple(NAMES.get(name, FULL) for name in named[:layers])
+    if "chunked" in kinds and not read_chunk(text):
+        kinds = tuple(FULL if kind == "chunked" else kind for kind in kinds)
     if rules.window.ends_full:
         kinds = (*kinds[:-1], FULL)
     if "sliding" not in kinds or rules.encoder:
@@ -108,6 +109,11 @@ def read_window(text: Fields, rules: Family) -> int | None:
     if text.is_null("sliding_window") or text.whole("sliding_window", least=0) == 0:
         return 0
     return text.whole("sliding_window") or rules.defaults.get("sliding_window")
+
+
+def read_chunk(text: Fields) -> int:
+    """Tokens that Llama 4's local layers see at most, themselves and those before in their chunk; 0 for all."""
+    return 0 if text.is_null("attention_chunk_size") else text.whole("attention_chunk_size") or 8192
 
 
 def _lettered(text: Fields, pattern: str, layers: int) -> tuple[LayerKind, ...]:

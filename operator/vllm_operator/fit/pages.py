@@ -6,7 +6,7 @@ Source: unify_kv_cache_spec_page_size and get_kv_cache_groups of vLLM's v1/core/
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["full", "sliding", "recurrent", "cross", "ring"]
+Kind = Literal["full", "sliding", "chunked", "recurrent", "cross", "ring"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from vllm_operator.fit.fields import Fields
 from vllm_operator.fit.gemma import PerLayer, read_per_layer
 from vllm_operator.fit.heads import Heads, Latent, read_heads, read_latent
 from vllm_operator.fit.index import Index, read_index
-from vllm_operator.fit.layers import LayerKind, Recurrent, read_kinds, read_recurrent, read_window
+from vllm_operator.fit.layers import LayerKind, Recurrent, read_chunk, read_kinds, read_recurrent, read_window
 from vllm_operator.fit.length import context_lengths, rope_rows, yarn_lengths
 from vllm_operator.fit.streams import Ngrams, Streams, read_ngrams, read_streams
 from vllm_operator.fit.widths import read_width, read_widths
@@ -100,7 +100,7 @@ class ModelShape:
 
     @property
     def has_attention(self) -> bool:
-        return any(kind in ("full", "sliding", "both", "crossed") for kind in self.kinds)
+        return any(kind in ("full", "sliding", "chunked", "both", "crossed") for kind in self.kinds)
 
 
 def read_shape(config: Mapping[str, object]) -> ModelShape:
@@ -136,7 +136,7 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         widths=read_widths(text, layers, width),
         tied=_tied(text, root, rules),
         kinds=kinds,
-        window=read_window(text, rules) or 0,
+        window=read_chunk(text) if "chunked" in kinds else read_window(text, rules) or 0,
         recurrent=read_recurrent(text, rules, model_type) if any(k in ("recurrent", "both") for k in kinds) else None,
         made_through=read_latent(text, rules, model_type),
         experts=experts,
