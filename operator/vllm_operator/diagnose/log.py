@@ -88,7 +88,7 @@ _ENGINE_SITE = re.compile(
     r"^(?:[\w/]{0,80}/)?(?:core|engine|llm_engine|async_llm_engine|multiproc|worker|gpu_|cpu_|ray_|launcher|async_llm|core_client|client|cuda|pynccl|shm_|dump_input)"
 )
 _ALWAYS = re.compile(
-    r"must provide a chat template|default chat template is no longer allowed|Cannot use chat template functions"
+    r"error while attempting to bind on address|must provide a chat template|default chat template is no longer allowed|Cannot use chat template functions"
     r"|NCCL WARN|ProcessGroupNCCL(?![^\n]{0,80}destroy_process_group)|Fatal Python error|terminate called|Memory access fault by GPU|HW Exception by GPU|NVRM: Xid"
     r"|CUDA initialization: .{0,200}(?:Error 80[34]|is too old)"
 )
