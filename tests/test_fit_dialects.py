@@ -94,3 +94,42 @@ def test_a_model_of_images_without_room_for_its_encoder_is_unknown() -> None:
 
     assert verdict.fits is None
     assert "which an encoder, the compiler or what was never measured may take" in verdict.note
+
+
+def test_ling_3_has_attention_in_the_layers_left_over_from_its_groups_and_2_5_has_not() -> None:
+    third, before = shape_of("ling-3-26-layers"), shape_of("ling-2.5-1t")
+
+    assert [i for i, kind in enumerate(third.kinds) if kind == "full"] == [3, 7, 11, 15, 19, 23, 24, 25]
+    assert [i for i, kind in enumerate(before.kinds) if kind == "full"] == list(range(7, 80, 8))
+    assert third.recurrent is not None and third.recurrent.kind == "kimi"
+    assert before.recurrent is not None and before.recurrent.kind == "lightning"
+
+
+def test_lings_recurrent_layers_with_narrow_gates_are_not_guessed_at() -> None:
+    assert "no_kda_lora: true, as vLLM asks" in shape_of("ling-3-26-layers", no_kda_lora=False).missing
+
+
+def test_zamba_2_has_few_transformers_for_many_layers() -> None:
+    shape = shape_of("zamba2-7b")
+
+    assert (shape.kinds.count("both"), shape.kinds.count("recurrent")) == (13, 68)
+    assert shape.blocks is not None and shape.blocks.count == 2
+    assert shape_of("zamba2-7b", use_shared_attention_adapter=True).missing
+
+
+def test_molmos_mlp_is_half_as_wide_as_it_says_and_its_tower_is_known() -> None:
+    shape = shape_of("molmo-7b-d")
+
+    assert (shape.intermediate, [encoder.layers for encoder in shape.encoders]) == (18944, [23])
+
+
+def test_ovis_has_words_for_what_it_sees() -> None:
+    (encoder,) = shape_of("ovis2.5-9b").encoders
+
+    assert encoder.joins == 65536 * (4 * 1152 + 4096)
+
+
+def test_a_model_of_another_repository_is_named() -> None:
+    config = {"model_type": "ultravox", "text_model_id": "meta-llama/Llama-3.3-70B-Instruct"}
+
+    assert read_shape(config).missing[0] == "the config of meta-llama/Llama-3.3-70B-Instruct, which text_model_id names"

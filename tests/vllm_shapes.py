@@ -45,9 +45,26 @@ class Open(dict[str, Any]):
 
 
 def opened(value: Any) -> Any:
+    if isinstance(value, dict) and "model_type" in value:
+        return nested(value)
     if isinstance(value, dict):
-        return Open({name: opened(each) for name, each in value.items()})
+        return Open(each_opened(value))
     return [opened(each) for each in value] if isinstance(value, list) else value
+
+
+def each_opened(told: dict[str, Any]) -> dict[str, Any]:
+    return {name: opened(each) for name, each in told.items()}
+
+
+def nested(value: dict[str, Any]) -> Any:
+    """A part with a type of its own, as a configuration of that type."""
+    mapping = importlib.import_module("transformers.models.auto.configuration_auto").CONFIG_MAPPING
+    base = importlib.import_module("transformers").PretrainedConfig
+    if value["model_type"] in mapping:
+        return mapping[value["model_type"]](**value)
+    made = base(**each_opened({name: each for name, each in value.items() if name != "model_type"}))
+    made.model_type = value["model_type"]
+    return made
 
 
 def known(config: dict[str, Any]) -> None:
@@ -58,7 +75,7 @@ def known(config: dict[str, Any]) -> None:
     ours = importlib.import_module("vllm.transformers_utils.config")._CONFIG_REGISTRY
     name = config["model_type"]
     if name not in mapping and name not in ours:
-        made = {"model_type": name, "__init__": lambda self, **told: base.__init__(self, **opened(told))}
+        made = {"model_type": name, "__init__": lambda self, **told: base.__init__(self, **each_opened(told))}
         auto.register(name, type(f"{name.capitalize()}Config", (base,), made))
 
 

@@ -12,6 +12,7 @@ MULTI_HEAD_LATENT = frozenset(
     {
         *(
             "axk1",
+            "bailing_hybrid",
             "deepseek_v2",
             "deepseek_v3",
             "deepseek_v32",
@@ -52,7 +53,8 @@ class Family(BaseModel):
     `own_values`: values may be of another width than keys. `unfolded`: keys and values are made through a latent and
     kept whole. `crossed`: every layer attends to an encoder's output, too. `reads`: fields that the fit refuses of other families.
     `streams`: several residual streams, mixed once more at the `ended` model's end. `index`: how sparse attention keeps what it
-    chooses by. `plain_positions`: the rotary table is no longer for images.
+    chooses by. `plain_positions`: the rotary table is no longer for images. `shared_blocks`: layers take turns with few transformers.
+    `tower`: hidden size, width and layers of an encoder of images that no config tells of.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -75,6 +77,8 @@ class Family(BaseModel):
     streams: Literal["", "open", "ended"] = ""
     index: Literal["", "beside", "pooled", "compressed"] = ""
     plain_positions: bool = False
+    shared_blocks: bool = False
+    tower: tuple[int, int, int] | None = None
     reads: frozenset[str] = frozenset()
 
     def within(self, nested: bool) -> "Family":

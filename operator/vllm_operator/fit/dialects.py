@@ -10,6 +10,7 @@ from vllm_operator.fit.fields import Fields
 
 Told = Mapping[str, object]
 
+FULL = "full_attention"
 LARGEST_LAYERS = 1024
 """More layers than any model has; a larger number is taken for damage (and would cost time)."""
 
@@ -18,6 +19,51 @@ def canonical(text: Fields, model_type: str) -> Fields:
     """The same config in the usual words; itself for a family that uses them."""
     tell = DIALECTS.get(model_type)
     return text if tell is None else text.saying({name: value for name, value in tell(text).items() if value})
+
+
+def _bailing(text: Fields) -> Told:
+    """Ling and Ring from 2.5 on: each group of layers ends with attention, and from 3 on so do those left over.
+
+    3's recurrent layers are Kimi's, with both gates whole.
+    """
+    layers, every = min(text.whole("num_hidden_layers") or 0, LARGEST_LAYERS), text.need("layer_group_size")
+    third = any("V3" in name for name in text.texts("architectures")) or "no_kda_lora" in text
+    rest = layers // every * every if third else layers
+    if third and not text.flag("no_kda_lora"):
+        text.missing.append("no_kda_lora: true, as vLLM asks")
+    own = {
+        "num_heads": text.whole("num_attention_heads"),
+        "head_dim": text.whole("head_dim"),
+        "short_conv_kernel_size": text.whole("short_conv_kernel_size"),
+        "whole_gates": 2,
+    }
+    return {
+        "layer_types": _marked([(i + 1) % every == 0 or i >= rest for i in range(layers)], FULL, "linear_attention"),
+        "linear_attn_config": own if third else None,
+        "kv_lora_rank": text.whole("kv_lora_rank") or 512,
+    }
+
+
+def _aria(text: Fields) -> Told:
+    """Its experts have the width that others' dense MLPs have."""
+    return {"moe_intermediate_size": text.whole("intermediate_size")}
+
+
+def _molmo(text: Fields) -> Told:
+    """Its MLP's width counts gate and value together."""
+    wide = text.whole("intermediate_size")
+    return {"intermediate_size": wide // 2 if wide else None}
+
+
+def _zamba(text: Fields) -> Told:
+    """Zamba 2 names Mamba's dimensions in its own way; attention has twice the hidden size to read."""
+    heads = text.whole("num_attention_heads") or 1
+    return {
+        "mamba_n_heads": text.whole("n_mamba_heads"),
+        "mamba_d_head": text.whole("mamba_headdim"),
+        "mamba_n_groups": text.whole("mamba_ngroups"),
+        "head_dim": text.whole("attention_head_dim") or 2 * (text.whole("hidden_size") or 0) // heads,
+    }
 
 
 def _dbrx(text: Fields) -> Told:
@@ -171,6 +217,8 @@ def _enumerated(text: Fields, name: str) -> list[str]:
 
 
 DIALECTS: Mapping[str, Callable[[Fields], Told]] = {
+    "aria_text": _aria,
+    "bailing_hybrid": _bailing,
     "dbrx": _dbrx,
     "ernie4_5_moe_vl": _ernie_vl,
     "glm5_next": _glm_next,
@@ -182,8 +230,10 @@ DIALECTS: Mapping[str, Callable[[Fields], Told]] = {
     "mimo_v2_flash": _mimo,
     "minimax_m3": _minimax,
     "minimax_m3_vl": _minimax,
+    "molmo": _molmo,
     "nemotron-nas": _nemotron_nas,
     "step3_text": _step,
     "step3p5": _step,
     "whisper": _whisper,
+    "zamba2": _zamba,
 }

@@ -29,7 +29,7 @@ class Heads:
 class Latent:
     """Multi-head latent attention: dimensions of the shared latent and of the heads made from it.
 
-    `unfolded`: it is not what is kept, but the keys and values made from it. `gated`: the heads' outputs have a gate.
+    `unfolded`: it is not what is kept, but the keys and values made from it. `gates`: width of the gate of the heads' outputs, all heads together.
     """
 
     kv_rank: int
@@ -41,7 +41,7 @@ class Latent:
     indexer_heads: int
     indexer_width: int
     unfolded: bool = False
-    gated: bool = False
+    gates: int = 0
 
 
 def read_heads(text: Fields, rules: Family, kinds: tuple[LayerKind, ...], hidden: int) -> tuple[Heads, ...]:
@@ -129,6 +129,15 @@ def _entries(raw: object) -> list[tuple[str, object]]:
     return [(str(name), told) for name, told in raw.items()] if isinstance(raw, Mapping) else []
 
 
+def _gates(text: Fields) -> int:
+    """A gate for every output (Kimi K3), or for every head (Ling 3), or none."""
+    heads = text.whole("num_attention_heads") or 0
+    kind = text.text("gated_attention_proj_granularity_type")
+    if text.flag("mla_use_output_gate") or kind == "element_wise":
+        return heads * (text.whole("v_head_dim") or 0)
+    return heads if kind == "head_wise" else 0
+
+
 def read_latent(text: Fields, rules: Family, model_type: str) -> Latent | None:
     """The latent that keys and values are made through, whether it is kept or they are; else None."""
     if "kv_lora_rank" not in text or not (rules.unfolded or model_type in MULTI_HEAD_LATENT):
@@ -147,5 +156,5 @@ def read_latent(text: Fields, rules: Family, model_type: str) -> Latent | None:
         indexer_heads=text.whole("index_n_heads") or 64,
         indexer_width=indexer,
         unfolded=rules.unfolded,
-        gated=text.flag("mla_use_output_gate"),
+        gates=_gates(text),
     )

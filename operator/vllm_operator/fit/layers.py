@@ -37,10 +37,11 @@ LETTERS: dict[str, LayerKind] = {"M": "recurrent", "*": "full", "-": "none", "E"
 class Recurrent:
     """A recurrent layer's state and width; `state_dtype` is empty where the state has the model's dtype.
 
-    `rank` is that of Mamba 1's time step. `whole_gate`: the output's gate goes through no narrower width.
+    `rank` is that of Mamba 1's time step. `whole_gates`: how many of Kimi's two gates go through no
+    narrower width.
     """
 
-    kind: Literal["mamba1", "mamba2", "conv", "delta", "kimi"]
+    kind: Literal["mamba1", "mamba2", "conv", "delta", "kimi", "lightning"]
     inner: int
     heads: int
     head_dim: int
@@ -49,7 +50,7 @@ class Recurrent:
     kernel: int
     state_dtype: str = ""
     rank: int = 0
-    whole_gate: bool = False
+    whole_gates: int = 0
 
     def state_bytes(self, tensor_parallel: int, dtype_bytes: int) -> int:
         """Bytes of one request's state in one layer on one GPU.
@@ -64,6 +65,8 @@ class Recurrent:
         if self.kind == "mamba1":
             share = self.inner // tensor_parallel
             return rows * share * dtype_bytes + share * self.state * wide
+        if self.kind == "lightning":
+            return (self.heads // tensor_parallel) * self.head_dim * self.state * wide
         groups = self.groups if self.groups % tensor_parallel == 0 else tensor_parallel
         channels = self.inner + 2 * groups * self.state
         held = (self.heads // tensor_parallel) * self.head_dim * self.state
@@ -168,6 +171,9 @@ def read_recurrent(text: Fields, rules: Family, model_type: str) -> Recurrent | 
     """The recurrent layers' dimensions, told by whichever family's field names are there."""
     if "linear_num_value_heads" in text:
         return _delta(text)
+    if model_type == "bailing_hybrid" and "linear_attn_config" not in text:
+        heads, wide = text.need("num_attention_heads"), text.need("head_dim")
+        return Recurrent("lightning", heads * wide, heads, wide, heads, wide, 1)
     if "linear_attn_config" in text:
         return _kimi_delta(text.part("linear_attn_config"))
     if rules.recurrent == "conv":
@@ -195,8 +201,8 @@ def _kimi_delta(text: Fields) -> Recurrent:
     """Kimi's delta attention: one width for queries, keys and values, the state always in 32 bits (kda_state_shape)."""
     heads, wide = text.need("num_heads"), text.need("head_dim")
     kernel = text.need("short_conv_kernel_size", default=4)
-    whole = text.flag("use_full_rank_gate")
-    return Recurrent("kimi", heads * wide, heads, wide, heads, wide, kernel, "float32", whole_gate=whole)
+    whole = text.whole("whole_gates") or int(text.flag("use_full_rank_gate"))
+    return Recurrent("kimi", heads * wide, heads, wide, heads, wide, kernel, "float32", whole_gates=whole)
 
 
 def _mamba1(text: Fields, model_type: str) -> Recurrent:

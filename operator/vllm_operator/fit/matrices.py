@@ -32,6 +32,7 @@ def matrices(shape: ModelShape) -> tuple[Matrix, ...]:
     for encoder in shape.encoders:
         elements = 4 * encoder.hidden**2 + 2 * encoder.hidden * encoder.intermediate
         found.append(Matrix(elements, encoder.layers, "vision", linear=False))
+        found.append(Matrix(encoder.joins, 1, "vision", linear=False))
     return tuple(matrix for matrix in found if matrix.total > 0)
 
 
@@ -50,6 +51,9 @@ def _ends(shape: ModelShape) -> Iterator[Matrix]:
 def _attention(shape: ModelShape) -> Iterator[Matrix]:
     if shape.compressed is not None:
         yield from _compressed(shape, shape.compressed)
+        return
+    if shape.blocks is not None:
+        yield from shape.blocks.matrices(shape.hidden, shape.kinds.count("both"))
         return
     pairs = list(zip(shape.kinds, shape.attention, strict=True))
     with_attention = [heads for kind, heads in pairs if kind not in ("recurrent", "none")]
@@ -92,8 +96,8 @@ def _latent(shape: ModelShape, latent: Latent, layers: int) -> Iterator[Matrix]:
     yield Matrix(
         shape.heads * latent.value_dim * shape.hidden, layers, inputs=shape.heads * latent.value_dim, across=True
     )
-    if latent.gated:
-        yield Matrix(shape.heads * latent.value_dim * shape.hidden, layers, inputs=shape.hidden)
+    if latent.gates:
+        yield Matrix(latent.gates * shape.hidden, layers, inputs=shape.hidden)
     if latent.indexer_width and latent.query_rank:
         # The sparse indexer is whole on every GPU, and small beside the rest.
         wide = latent.indexer_heads * latent.indexer_width
@@ -139,16 +143,19 @@ def _recurrent(shape: ModelShape) -> Iterator[Matrix]:
             yield Matrix((2 * keys + 2 * inner + 2 * held.heads) * hidden, layers, inputs=hidden)
         case "kimi":
             # Of the two gates, those that go through the width of one head have that whole on every GPU.
-            narrow, whole = (1, 1) if held.whole_gate else (2, 0)
-            yield Matrix(((3 + whole) * inner + held.heads) * hidden, layers, inputs=hidden)
+            narrow = 2 - held.whole_gates
+            yield Matrix(((3 + held.whole_gates) * inner + held.heads) * hidden, layers, inputs=hidden)
             yield Matrix(narrow * hidden * held.head_dim, layers, split="none", inputs=hidden)
             yield Matrix(narrow * held.head_dim * inner, layers, inputs=held.head_dim)
+        case "lightning":
+            # Queries, keys, values and the output's gate.
+            yield Matrix(4 * inner * hidden, layers, inputs=hidden)
     yield Matrix(inner * hidden, layers, inputs=inner, across=True)
 
 
 def _mlps(shape: ModelShape) -> Iterator[Matrix]:
     """The dense MLPs: in every layer that has no experts (and, where a pattern places them, only in those layers)."""
-    if shape.family is None or shape.family.mlp == "none" or not shape.intermediate:
+    if shape.family is None or shape.family.mlp == "none" or not shape.intermediate or shape.blocks is not None:
         return
     with_experts = shape.experts.layers if shape.experts is not None else frozenset()
     layers = shape.layers - len(with_experts)

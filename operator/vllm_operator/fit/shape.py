@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vllm_operator.fit.architectures import MULTI_HEAD_LATENT, Family, families
+from vllm_operator.fit.blocks import SharedBlocks, read_blocks
 from vllm_operator.fit.compressed import Compressed, read_compressed
 from vllm_operator.fit.dialects import LARGEST_LAYERS, canonical
 from vllm_operator.fit.encoders import Encoder, encoder_notes, read_encoders
@@ -58,6 +59,7 @@ class ModelShape:
     index: Index | None
     streams: Streams | None
     ngrams: Ngrams | None
+    blocks: SharedBlocks | None
     encoders: tuple[Encoder, ...]
     longest: int
     usual: int
@@ -112,7 +114,8 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
     family = families().get(model_type)
     if family is None:
         named = f"model_type {model_type} (not one the fit knows)" if model_type else "model_type"
-        root.missing.append(named)
+        elsewhere = root.text("text_model_id")
+        root.missing.append(f"the config of {elsewhere[:96]}, which text_model_id names" if elsewhere else named)
     rules = (family or Family(mlp="gated")).within(nested=part is not root)
     layers = _layers(text, rules, model_type)
     hidden = _need(text, rules, "hidden_size", "n_embd", "d_model")
@@ -145,6 +148,7 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         index=read_index(text, rules, kinds),
         streams=read_streams(text, rules),
         ngrams=ngrams,
+        blocks=read_blocks(text, rules, hidden),
         encoders=encoders,
         longest=longest,
         usual=usual,
