@@ -157,7 +157,7 @@ def _by_a_request(seen: Evidence, exit_code: int | None) -> Failure | None:
 
 
 def _of_service(seen: Evidence, exit_code: int | None) -> Failure:
-    cause = f": {seen.root}" if seen.root else " and logged no error"
+    cause = f": {seen.root.rstrip('.')}" if seen.root else " and logged no error"
     after = "" if exit_code else " The server ends after it, with exit code 0."
     of_an_error = _OF_A_TRANSFER if "/kv_transfer/" in seen.stack else _OF_AN_ERROR
     return failure(

@@ -48,7 +48,7 @@ _LOGGING = re.compile(
     r"|\[(?P<only>TRACE|DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\] (?:\[(?P<at>[\w./-]{1,120}:\d{1,6})[^\]]{0,40}\] )?"
 )
 _GLOG = re.compile(
-    r"(?:\[rank\d{1,4}\]:)?\[?(?P<level>[IWEF])\d{4} \d\d:\d\d:\d\d\.\d{3,9} +\d{1,10} (?P<site>[\w./-]{1,120}:\d{1,6})\] ?"
+    r"(?:\[rank\d{1,4}\]:)?\[?(?P<level>[IWEF])\d{4} \d\d:\d\d:\d\d\.\d{3,9} +\d{1,10} (?P<site>[\w./-]{1,120}:\d{1,6})\](?: {12,60}(?! )| ?)"
 )
 _LOGFMT = re.compile(r'(?:^|\s)level="?(?P<level>[a-zA-Z]{4,8})"?\s(?:.{0,400}?\s)??msg=(?P<msg>".{0,4000}"|\S{1,400})')
 _REPEATED = re.compile(r" ?\[repeated \d{1,6}x across[^\]]{0,200}\]\s*$")
