@@ -56,6 +56,7 @@ def test_a_written_log_has_its_reason(entry: dict[str, Any]) -> None:
     assert found.reason in (entry["reason"], *entry.get("also", ()))
     assert [words for words in entry.get("contains", ()) if str(words) not in found.message] == []
     assert [words for words in entry.get("advises", ()) if str(words) not in found.remedy] == []
+    assert [words for words in entry.get("shows", ()) if str(words) not in found.excerpt] == []
     assert found.rule == entry.get("rule", found.rule)
 
 

@@ -40,6 +40,10 @@ _OF_A_TRANSFER: Final = (
     "often the same `tensorParallelSize`, `blockSize` and `kvCacheDtype`, too, and must reach each other; another `image` version "
     "may have it mended. Without --kv-transfer-config in `extraArgs` and `kvOffloadingSize` this code does not run."
 )
+_OF_A_DRAFT: Final = (
+    "It restarts by itself. When the same error comes again it is a fault of this vLLM's speculative decoding: serve without "
+    "`speculativeConfig`, or take another `image` version."
+)
 _OF_A_STOP: Final = (
     "Nothing is wrong where a stop was wanted (a rollout, fewer `replicas`, a drained node). Else the pod's events say who "
     "stopped it: a failed probe (while the server starts: `startupTimeoutSeconds` is its time for it), an eviction."
@@ -159,7 +163,8 @@ def _by_a_request(seen: Evidence, exit_code: int | None) -> Failure | None:
 def _of_service(seen: Evidence, exit_code: int | None) -> Failure:
     cause = f": {seen.root.rstrip('.')}" if seen.root else " and logged no error"
     after = "" if exit_code else " The server ends after it, with exit code 0."
-    of_an_error = _OF_A_TRANSFER if "/kv_transfer/" in seen.stack else _OF_AN_ERROR
+    of_a_draft = _OF_A_DRAFT if "/spec_decode/" in seen.stack else _OF_AN_ERROR
+    of_an_error = _OF_A_TRANSFER if "/kv_transfer/" in seen.stack else of_a_draft
     return failure(
         Reason.EngineDied,
         f"The engine died in service{cause}.{after}",

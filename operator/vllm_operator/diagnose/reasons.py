@@ -169,7 +169,7 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, str, bool], ...]]] = {
          "Check `accelerator` and the node's GPU driver and device plugin; a CPU server needs a CPU image.", False),
         ("NCCLFailed", "The GPUs could not talk to each other.",
          "Set `env` NCCL_DEBUG=INFO and read the transport it fails on; check /dev/shm, NCCL_SOCKET_IFNAME, NVLink.", True),
-        ("EngineDied", "The engine process ended, by itself or by a fault of the GPU; the API server then ends as if all were well (exit code 0).",
+        ("EngineDied", "The engine process ended, by itself, by a fault of the GPU or for what image or node lack; where it had served, the API server then ends as if all were well (exit code 0).",
          "It restarts by itself. With no cause in the log suspect host memory: raise `resources.limits.memory`.", True),
     ),
     "Kubernetes": (

@@ -5,7 +5,7 @@ match, the one with the stronger weight wins, then the one whose words come firs
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -21,6 +21,9 @@ Weight = Literal["root", "consequence", "fallback", "place", "cut", "symptom", "
 Where = Literal["log", "image", "start", "mount", "create", "claim", "evict"]
 _WEIGHTS: Final = {"root": 0, "consequence": 1, "fallback": 2, "place": 3, "cut": 4, "symptom": 5, "request": 6}
 _EXCERPT_LINES: Final = 3
+_WORDS_CHARS: Final = 8
+"""A shorter piece of a message is a number, most often."""
+_SOURCE_CHARS: Final = 400
 _TOKEN = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|.", re.DOTALL)
 """Escapes, character classes and single characters."""
 _SPACE = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]| (?![?*+{])")
@@ -202,14 +205,26 @@ def _failure(matcher: Matcher, match: re.Match[str], text: str, context: str, st
         found = pattern.search(text) or (pattern.search(context) if pattern in matcher.context else None)
         numbers |= {key: value.strip(" .,;:") for key, value in (found.groupdict() if found else {}).items() if value}
     numbers |= {key: value.strip(" .,;:") for key, value in match.groupdict().items() if value}
+    message, excerpt = _filled(rule.message, numbers), _excerpt(text, match, stack)
     return failure(
         rule.reason,
-        _filled(rule.message, numbers),
+        message,
         remedy=_filled((rule.remedy, MEANINGS[rule.reason].remedy), numbers),
-        excerpt=_excerpt(text, match, stack),
+        excerpt="\n".join([*_sources(matcher, f"{text}\n{context}", message, excerpt), excerpt]),
         retry=rule.retry,
         rule=rule.name,
     )
+
+
+def _sources(matcher: Matcher, text: str, message: str, excerpt: str) -> Iterator[str]:
+    """The lines that words of the message come from, where the excerpt has not got those words."""
+    for pattern in matcher.context:
+        found = pattern.search(text)
+        words = [said for said in found.groupdict().values() if said] if found else []
+        if found and any(len(said) >= _WORDS_CHARS and said in message and said not in excerpt for said in words):
+            line = text[text.rfind("\n", 0, found.start()) + 1 :].split("\n", 1)[0].strip()
+            if len(line) <= _SOURCE_CHARS:
+                yield line
 
 
 def _filled(variants: Sequence[str], numbers: Mapping[str, Any]) -> str:
