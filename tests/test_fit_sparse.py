@@ -177,3 +177,10 @@ def test_llama_4_may_mark_its_layers_without_positions_or_name_their_attention()
     assert shape_of("llama-4-scout", no_rope_layers=local) == shape_of("llama-4-scout")
     assert shape_of("llama-4-scout", layer_types=named) == shape_of("llama-4-scout")
     assert set(shape_of("llama-4-scout", attention_chunk_size=None).kinds) == {"full"}
+
+
+def test_deepseek_3_2_takes_blocks_of_64_tokens_and_a_second_rotary_table() -> None:
+    indexed, plain = shape_of("deepseek-v3.2"), shape_of("deepseek-v3")
+
+    assert [plan_cache(shape, Arguments(), 2, 8192).block_tokens for shape in (indexed, plain)] == [64, 16]
+    assert indexed.rope_bytes == 2 * 163840 * 64 * 2

@@ -11,6 +11,13 @@ import sys
 from typing import Any
 from unittest.mock import MagicMock
 
+CUDA_CLASSES = {
+    "DeepseekV4ForCausalLM": "deepseek_v4.nvidia.model:DeepseekV4ForCausalLM",
+    "DeepseekV32ForCausalLM": "deepseek_v32.nvidia.model:DeepseekV32ForCausalLM",
+    "GlmMoeDsaForCausalLM": "deepseek_v32.nvidia.model:DeepseekV32ForCausalLM",
+}
+"""Architectures that vLLM makes otherwise on a CPU."""
+
 
 def like_cuda() -> None:
     """All of it; models' classes are looked at without a process for each."""
@@ -36,8 +43,9 @@ def pictures() -> None:
 def registry() -> None:
     known = module("vllm.model_executor.models.registry")
     known._LazyRegisteredModel.inspect_model_cls = lambda lazy: known._ModelInfo.from_model_cls(lazy.load_model_cls())
-    own = known._LazyRegisteredModel("vllm.models.deepseek_v4.nvidia.model", "DeepseekV4ForCausalLM")
-    known.ModelRegistry.models["DeepseekV4ForCausalLM"] = own
+    for name, made in CUDA_CLASSES.items():
+        place, _, own = made.partition(":")
+        known.ModelRegistry.models[name] = known._LazyRegisteredModel(f"vllm.models.{place}", own)
 
 
 def attention() -> None:
@@ -82,15 +90,29 @@ def numbers() -> None:
 
 def newest() -> None:
     """Looks at the device that DeepSeek V4 and Qwen 4 take while they are made."""
-    module("vllm.models.deepseek_v4.nvidia.flashmla").compute_fp8_einsum_recipe = lambda: (None, False)
+    for family in ("deepseek_v4", "deepseek_v41"):
+        module(f"vllm.models.{family}.nvidia.flashmla").compute_fp8_einsum_recipe = lambda *_: (None, False)
     module("vllm.models.qwen4_exp.nvidia.model")
     module("vllm.models.qwen4_exp.nvidia.qsa").is_flash_attn_varlen_func_available = lambda: True
+    engram = module("vllm.models.deepseek_v41.common.engram")
+    engram.is_uva_available = lambda: True
+    engram.NgramHashState.__init__ = lambda made, *_: module("torch").nn.Module.__init__(made)
+    engram.ParallelEngramEmbedding._allocate_weights = meta_engram
+    module("torch").accelerator.current_device_index = lambda: 0
+    module("torch").cuda.get_device_properties = lambda _: MagicMock(multi_processor_count=132)
     ngrams = module("vllm.models.qwen4_exp.common.ngram_embedding")
     ngrams.is_uva_available = lambda: True
     ngrams.get_accelerator_view_from_cpu_tensor = lambda held: held
     for made in vars(ngrams).values():
         if isinstance(made, type) and "allocate_embedding_weight" in vars(made):
             made.allocate_embedding_weight = meta_table  # type: ignore[attr-defined]
+
+
+def meta_engram(table: Any) -> tuple[Any, Any]:
+    """The same of DeepSeek V4.1's, and its scales."""
+    torch, rows = module("torch"), table.part_num_embeddings
+    scales = torch.empty(rows, table.dim // table.block_size, dtype=torch.uint8, device="meta")
+    return torch.empty(rows, table.dim, dtype=torch.float8_e4m3fn, device="meta"), scales
 
 
 def meta_table(_: Any, rows: int, wide: int, dtype: Any) -> Any:

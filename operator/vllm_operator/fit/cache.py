@@ -24,6 +24,9 @@ BLOCK = 16
 SPARSE_BLOCK = 128
 """Tokens in a block where attention chooses whole blocks (MiniMax M3)."""
 
+INDEXED_BLOCK = 64
+"""The same where single tokens are chosen (DeepSeek 3.2)."""
+
 INDEX_BLOCK = 256
 CACHE_BYTES = {"fp8": 1.0, "int8": 1.0, "int4": 0.5, "nvfp4": 0.5625, "float16": 2.0, "bfloat16": 2.0, "half": 2.0}
 
@@ -89,7 +92,7 @@ class CachePlan:
 def plan_cache(shape: ModelShape, arguments: Arguments, dtype_bytes: int, batched_tokens: int) -> CachePlan:
     """The plan for one GPU; groups as vLLM forms them over the whole model, then cut to the fullest pipeline stage."""
     stacks = stacks_of(shape, arguments, dtype_bytes)
-    tokens = arguments.block_size or (SPARSE_BLOCK if shape.index is not None and shape.index.pooled == 1 else BLOCK)
+    tokens = arguments.block_size or _usual_block(shape)
     if shape.is_encoder or not stacks:
         return CachePlan((), tokens, 0, 0, 0, 0, 0, 0)
     tokens = block_tokens(stacks, tokens, max(tokens, 128) if shape.latent is not None else tokens)
@@ -113,6 +116,13 @@ def plan_cache(shape: ModelShape, arguments: Arguments, dtype_bytes: int, batche
         states_per_request=states,
         encoded=batched_tokens,
     )
+
+
+def _usual_block(shape: ModelShape) -> int:
+    """Tokens in a block unless told otherwise: as many as what chooses among them asks for."""
+    if shape.index is not None and shape.index.pooled == 1:
+        return SPARSE_BLOCK
+    return INDEXED_BLOCK if shape.latent is not None and shape.latent.indexer_dim else BLOCK
 
 
 def stacks_of(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> tuple[Stack, ...]:

@@ -75,7 +75,9 @@ def rope_rows(text: Fields, rules: Family) -> tuple[int, int]:
     if kind == "linear":
         return int(rows * factor), second
     if kind == "yarn":
-        return int((scaling.whole("original_max_position_embeddings") or rows) * factor), 0
+        first = int((scaling.whole("original_max_position_embeddings") or rows) * factor)
+        # DeepSeek 3.2's index has a table of its own.
+        return first, first if rules.two_ropes and "index_head_dim" in text else 0
     return rows, second
 
 
