@@ -133,3 +133,16 @@ def test_a_model_of_another_repository_is_named() -> None:
     config = {"model_type": "ultravox", "text_model_id": "meta-llama/Llama-3.3-70B-Instruct"}
 
     assert read_shape(config).missing[0] == "the config of meta-llama/Llama-3.3-70B-Instruct, which text_model_id names"
+
+
+def test_what_brings_a_qwen_3_towers_patches_to_the_language_model_is_counted() -> None:
+    """Once at its end and once for each of three layers; Qwen3 VL 8B has 576 million parameters before its language model."""
+    tower = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "out_hidden_size": 4096}
+    config = {"model_type": "qwen3_vl", "vision_config": {**tower, "deepstack_visual_indexes": [8, 16, 24]}}
+    (encoder,) = read_shape(config).encoders
+
+    assert encoder.joins == 4 * 4608 * (4608 + 4096)
+
+
+def test_a_language_part_without_a_type_is_read_by_that_of_the_whole() -> None:
+    assert shape_of("deepseek-ocr-2").model_type == "deepseek_vl_v2"

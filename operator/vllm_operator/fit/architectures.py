@@ -16,6 +16,7 @@ MULTI_HEAD_LATENT = frozenset(
             "deepseek_v2",
             "deepseek_v3",
             "deepseek_v32",
+            "deepseek_vl_v2",
             "glm4_moe_lite",
             "glm5_next",
             "glm5_next_text",
@@ -23,7 +24,7 @@ MULTI_HEAD_LATENT = frozenset(
             "kimi_k2",
             "kimi_linear",
         ),
-        *("longcat_flash", "pangu_ultra_moe"),
+        *("longcat_flash", "mistral4", "pangu_ultra_moe"),
     }
 )
 """Model types whose attention vLLM caches as one latent vector once `kv_lora_rank` is set (its is_deepseek_mla)."""

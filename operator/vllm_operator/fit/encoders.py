@@ -42,6 +42,11 @@ def _seeing(part: Fields, root: Fields, text: Fields, name: str) -> Encoder:
         return Encoder(hidden, wide, min(tower.whole("depth", "layers", "num_hidden_layers") or 32, LARGEST_LAYERS))
     words = root.whole("visual_vocab_size") or (tower.whole("vocab_size") if name == "visual_tokenizer_config" else 0)
     seen = _encoder(Fields(tower.raw("backbone_config")) if "backbone_config" in tower else tower, hears=False)
+    if "deepstack_visual_indexes" in tower:
+        # Qwen's from 3 on: what brings four patches together, once, and once for each layer that is looked into.
+        patches = 4 * seen.hidden
+        count = 1 + len(tower.wholes("deepstack_visual_indexes"))
+        return replace(seen, joins=count * patches * (patches + (tower.whole("out_hidden_size") or patches)))
     if not words:
         return seen
     # Ovis tells what it sees in words of its own: their probabilities, of several patches together, and embeddings.
