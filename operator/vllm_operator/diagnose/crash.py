@@ -7,6 +7,7 @@ from vllm_operator.diagnose.failure import MAX_BYTES, Failure, failure, from_ter
 from vllm_operator.diagnose.lines import read_text
 from vllm_operator.diagnose.log import Evidence, gather
 from vllm_operator.diagnose.reasons import Reason
+from vllm_operator.diagnose.roots import begins_at
 from vllm_operator.diagnose.rules import CAUSES, find
 
 _SIGNALS: Final = {
@@ -16,6 +17,7 @@ _SIGNALS: Final = {
     136: "floating point error",
     139: "segmentation fault",
 }
+_TERMINATED: Final = 143
 _OF_STARTS: Final = frozenset(
     {
         Reason.InvalidArgument,
@@ -84,7 +86,7 @@ def diagnose_log(text: object, exit_code: int | None = None) -> Failure:
     said = from_termination_message(raw.strip().rpartition("\n")[2])
     if said is not None:
         return said.on("", exit_code)
-    return _judge(gather(raw, ended_well=exit_code == 0), exit_code).on("", exit_code)
+    return _judge(gather(raw, exit_code), exit_code).on("", exit_code)
 
 
 def fatal_while_starting(text: object) -> Failure | None:
@@ -114,9 +116,17 @@ def _judge(seen: Evidence, exit_code: int | None) -> Failure:
 
 
 def _by_its_words(seen: Evidence, exit_code: int | None) -> Failure | None:
-    """By words that name a cause; of a server that served, none that would have kept it from starting."""
+    """By words that name a cause; of a server that served, none that would have kept it from starting; of one that was asked
+    to stop none that no exception came of."""
+    if _was_stopped(seen, exit_code):
+        return None
     found = _cause(seen, exit_code)
     return None if found is not None and seen.served and found.reason in _OF_STARTS else found
+
+
+def _was_stopped(seen: Evidence, exit_code: int | None) -> bool:
+    """True where the log ends because it was asked to: no exception came of what was said before."""
+    return (seen.stopped or exit_code == _TERMINATED) and not (seen.root or seen.fatal or seen.engine_lost)
 
 
 def _cause(seen: Evidence, exit_code: int | None = None) -> Failure | None:
@@ -127,6 +137,7 @@ def _cause(seen: Evidence, exit_code: int | None = None) -> Failure | None:
         stack=seen.stack,
         exit_code=exit_code,
         weights=CAUSES,
+        cause=begins_at(seen.root, seen.text),
         cause_ends=seen.root_ends,
     )
 
@@ -142,7 +153,7 @@ def _by_a_symptom(seen: Evidence, exit_code: int | None) -> Failure | None:
     """By words that only say that the engine went; of a log without its beginning, that the cause stands there."""
     if not seen.whole and not seen.root and (cut := find(seen.text, weights=frozenset({"cut"}))):
         return cut
-    if not seen.engine_lost and (seen.root or seen.complaint):
+    if (not seen.engine_lost and (seen.root or seen.complaint)) or _was_stopped(seen, exit_code):
         return None
     symptom = find(seen.text, weights=frozenset({"symptom"}))
     if symptom is not None and seen.served:
@@ -176,7 +187,7 @@ def _of_service(seen: Evidence, exit_code: int | None) -> Failure:
 
 def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
     ended = "The server ended" if exit_code is None else f"The server ended with exit code {exit_code}"
-    if root := _error(seen):
+    if root := _error(seen, exit_code):
         message = f"{ended}, for a reason no rule knows: {root[:400]}"
     elif exit_code == 137:
         message = (
@@ -184,7 +195,7 @@ def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
         )
     elif exit_code in _SIGNALS:
         message = f"{ended} ({_SIGNALS[exit_code]})."
-    elif seen.stopped or exit_code == 143:
+    elif seen.stopped or exit_code == _TERMINATED:
         message = f"{ended}: it was asked to stop (SIGTERM), and its log shows no error before that."
     else:
         message = f"{ended}, and its log shows no error."
@@ -197,9 +208,9 @@ def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
     )
 
 
-def _error(seen: Evidence) -> str:
-    """The error to show; "" where the only one says that the server was asked to stop."""
-    root = seen.root or seen.complaint
+def _error(seen: Evidence, exit_code: int | None) -> str:
+    """The error to show; "" where the only one says that the server was asked to stop, or none kept it from that."""
+    root = seen.root or ("" if exit_code == _TERMINATED else seen.complaint)
     return "" if root.startswith(_ASKED_TO_STOP) else root
 
 
@@ -223,7 +234,7 @@ def _of_an_end(seen: Evidence, exit_code: int | None, root: str) -> str | None:
         return None
     if exit_code == 137:
         return _OF_A_KILL
-    return _OF_A_STOP if exit_code in (0, 143) or seen.stopped else None
+    return _OF_A_STOP if exit_code in (0, _TERMINATED) or seen.stopped else None
 
 
 def _from(seen: Evidence, root: str) -> str:

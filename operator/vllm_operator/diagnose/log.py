@@ -29,6 +29,8 @@ _TAIL_CHARS: Final = 1000
 _TAIL_LINE_CHARS: Final = 240
 
 _START = re.compile(r"non-default args:|vLLM (?:API )?server version \S|args: Namespace\(")
+_USAGE = re.compile(r"usage: (?:vllm|api_server)|(?:vllm serve|vllm|api_server\.py): error: ")
+"""All that a start says whose arguments cannot be read."""
 _BEGINS = re.compile(
     _START.pattern
     + r"|Automatically detected platform|Initializing a V\d LLM engine|Starting to load model|Loading (?:model weights|safetensors|pt) "
@@ -120,15 +122,16 @@ class Evidence:
     tail: str
 
 
-def gather(raw: object, *, ended_well: bool = False) -> Evidence:
-    """The evidence in a log; empty for an empty or healthy one. `ended_well`: exit code 0, as of no server that failed to start."""
+_ENDED_FROM_OUTSIDE: Final = (137, 143)
+"""SIGKILL and SIGTERM: they end the start that they meet, which need not have failed."""
+
+
+def gather(raw: object, exit_code: int | None = None) -> Evidence:
+    """The evidence in a log; empty for an empty or healthy one. Exit code 0 is that of no server that failed to start."""
     starts = [with_losers_last(without_survived(start, EXCEPTION, WRAPPER)) for start in _starts(read_lines(raw))]
-    chosen = _evidence(starts[-1], ended_well)
-    if (
-        not chosen.text and not chosen.ready and len(starts) > 1
-    ):  # the last start has only begun: its predecessor failed
-        return _evidence(starts[-2], ended_well)
-    return chosen
+    chosen = _evidence(starts[-1], exit_code == 0)
+    only_begun = not chosen.text and not chosen.ready and exit_code not in _ENDED_FROM_OUTSIDE
+    return _evidence(starts[-2], exit_code == 0) if only_begun and len(starts) > 1 else chosen
 
 
 def _starts(lines: Sequence[Line]) -> list[Sequence[Line]]:
@@ -136,7 +139,8 @@ def _starts(lines: Sequence[Line]) -> list[Sequence[Line]]:
     cuts: list[int] = []
     busy = False
     for index, line in enumerate(lines):
-        if _START.search(line.text[:200]) and not line.from_engine and (not cuts or busy):
+        begins = _START.search(line.text[:200]) or (cuts and _USAGE.match(line.text))
+        if begins and not line.from_engine and (not cuts or busy):
             cuts.append(index)
             busy = False
         busy = (

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from itertools import islice
+from typing import Final
 
 from vllm_operator.diagnose.lines import Line
 
@@ -20,6 +21,8 @@ EXCEPTION = re.compile(
 )
 _LOST = re.compile(r"remote process exited|Connection (?:closed|reset) by (?:remote )?peer|ncclRemoteError")
 """What a worker says that only met the end of another one."""
+_QUOTED_CHARS: Final = 60
+"""By so many characters of its words an exception is known again where a line before it quotes it."""
 _LOUD = re.compile(r"(?i)\berror\b|_ERROR|\bfatal\b|\bfailed\b|\babort")
 
 
@@ -31,6 +34,15 @@ def with_its_line(root: str, stack: str) -> str:
         if root.rstrip(":") == "AssertionError" and source.startswith("assert ")
         else root
     )
+
+
+def begins_at(root: str, text: str) -> int:
+    """Where in the text the first line stands that has the root's words: its own, or one that quotes it; 0 where there is none."""
+    said = [line.partition(": ")[2] or line.partition("error, ")[2] for line in root.split("\n")]
+    places = [text.find(words[:_QUOTED_CHARS]) for words in said if len(words) >= _QUOTED_CHARS // 3]
+    own = text.find(root.split("\n", 1)[0])
+    first = min((place for place in [*places, own] if place >= 0), default=0)
+    return text.rfind("\n", 0, first) + 1
 
 
 def aborted_before(root: str, text: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -46,6 +46,7 @@ class Rule(BaseModel):
     unless: Many = ()
     context: Many = ()
     stack: Many = ()
+    before: tuple[Reason, ...] = ()
     exit_codes: tuple[int, ...] = ()
     message: Many = Field(min_length=1)
     remedy: str
@@ -59,9 +60,11 @@ class Pattern:
     literal: str
     regex: re.Pattern[str]
 
-    def search(self, text: str) -> re.Match[str] | None:
-        """The first match, or None."""
-        return self.regex.search(text) if self.literal in text else None
+    def search(self, text: str, cause: int = 0) -> re.Match[str] | None:
+        """The first match from `cause` on, else the first of all, else None."""
+        if self.literal not in text:
+            return None
+        return (self.regex.search(text, cause) if cause else None) or self.regex.search(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +78,17 @@ class Matcher:
     context: tuple[Pattern, ...]
     stack: tuple[re.Pattern[str], ...]
 
-    def match(self, text: str, stack: str = "") -> re.Match[str] | None:
-        """The earliest match of the rule's words in the text, when the whole rule holds."""
+    def match(self, text: str, stack: str = "", cause: int = 0) -> re.Match[str] | None:
+        """The earliest match of the rule's words in the text (from `cause` on, where there is one), when the whole rule holds."""
         if self.stack and not any(pattern.search(stack) for pattern in self.stack):
             return None
-        found = [match for pattern in self.any if (match := pattern.search(text))]
+        found = [match for pattern in self.any if (match := pattern.search(text, cause))]
         if not found or not all(pattern.search(text) for pattern in self.all):
             return None
         return (
             None
             if any(pattern.search(text) for pattern in self.unless)
-            else min(found, key=lambda match: match.start())
+            else min(found, key=lambda match: (match.start() < cause, match.start()))
         )
 
 
@@ -172,23 +175,48 @@ def find(
     stack: str = "",
     exit_code: int | None = None,
     weights: frozenset[Weight] | None = None,
+    cause: int = 0,
     cause_ends: int | None = None,
 ) -> Failure | None:
     """The failure that the text names, or None when no rule knows it.
 
     `context` is searched for a rule's extra numbers, `stack` holds the frames the text was raised under; `weights` narrows the
-    rules to some. A consequence behind `cause_ends`, where the words of the first exception end, is that exception's: it is left out.
+    rules to some. From `cause` on stand the words of the exception that ended it: they count before what was said, and lived
+    through, earlier. A consequence behind `cause_ends`, where its words end, is that exception's: it is left out.
     """
-    best: tuple[int, int, Matcher, re.Match[str]] | None = None
+    found: list[_Found] = []
     for matcher in _matchers(where):
-        if not _applies(matcher.rule, exit_code, weights) or (match := matcher.match(text, stack)) is None:
+        if not _applies(matcher.rule, exit_code, weights) or (match := matcher.match(text, stack, cause)) is None:
             continue
         if matcher.rule.weight == "consequence" and cause_ends is not None and match.start() >= cause_ends:
             continue
-        key = (_WEIGHTS[matcher.rule.weight], match.start())
-        if best is None or key < best[:2]:
-            best = (*key, matcher, match)
-    return None if best is None else _failure(best[2], best[3], text, context, stack if best[2].stack else "")
+        found.append(_Found(_WEIGHTS[matcher.rule.weight], match.start(), match.start() < cause, matcher, match))
+    best = _told_by(found)
+    return (
+        None if best is None else _failure(best.matcher, best.match, text, context, stack if best.matcher.stack else "")
+    )
+
+
+def _told_by(found: Sequence["_Found"]) -> "_Found | None":
+    """The one that names the cause: of the exception that ended it, or said before that one where it comes of that."""
+    late = min((one for one in found if not one.earlier), key=lambda one: one[:2], default=None)
+    reason = Reason.ServerCrashed if late is None else late.matcher.rule.reason
+    early = min(
+        (one for one in found if one.earlier and reason in one.matcher.rule.before),
+        key=lambda one: one[:2],
+        default=None,
+    )
+    return late if early is None or (late is not None and late.weight < early.weight) else early
+
+
+class _Found(NamedTuple):
+    """A rule that matches, by its weight and place; `earlier`: in what was said before the exception that ended it."""
+
+    weight: int
+    at: int
+    earlier: bool
+    matcher: Matcher
+    match: re.Match[str]
 
 
 def _applies(rule: Rule, exit_code: int | None, weights: frozenset[Weight] | None) -> bool:
