@@ -184,3 +184,15 @@ def test_deepseek_3_2_takes_blocks_of_64_tokens_and_a_second_rotary_table() -> N
 
     assert [plan_cache(shape, Arguments(), 2, 8192).block_tokens for shape in (indexed, plain)] == [64, 16]
     assert indexed.rope_bytes == 2 * 163840 * 64 * 2
+
+
+def test_deepseek_v4_1_keeps_keys_in_four_layers_for_all_and_is_known_on_hopper_alone() -> None:
+    config = config_of("deepseek-v4.1-flash")
+    plan = plan_cache(read_shape(config), Arguments(), 2, 8192)
+    ways = Arguments(tensor_parallel_size=8, max_model_len=65536)
+    hopper, blackwell = (judge(config, None, ways, accelerators()[name]) for name in ("nvidia-h200", "nvidia-b200"))
+
+    assert plan.groups == (Group("sliding", 7, 32, 128), Group("full", 1, 64), Group("ring", 1, 8))
+    assert hopper.kv_bytes_per_token == plan.bytes_per_token
+    assert blackwell.note.startswith("missing: the KV cache of deepseek_v41_text on other GPUs than Hopper")
+    assert "189 GiB of embeddings of runs of tokens" in hopper.note

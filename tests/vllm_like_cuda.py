@@ -56,6 +56,8 @@ def attention() -> None:
         backend.get_supported_kernel_block_sizes = staticmethod(lambda *_: [multiple(16)])
     latent.supports_block_size = classmethod(lambda _, size: size is None or size % 16 == 0)
     cpu = module("vllm.platforms.cpu").CpuPlatform
+    # DeepSeek V4.1 has other blocks on other GPUs than Hopper's.
+    cpu.is_device_capability_family = classmethod(lambda _, family, device_id=0: family == 90)
     dense = cpu.get_attn_backend_cls.__func__
 
     def chosen(cls: Any, selected_backend: Any, attn_selector_config: Any, num_heads: Any = None) -> Any:

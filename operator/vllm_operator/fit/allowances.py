@@ -1,6 +1,5 @@
 """What is set aside for families whose engine was never measured: the buffers that their code names, and a doubt."""
 
-from vllm_operator.fit.compressed import SHORT
 from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.values import GIB
 
@@ -26,7 +25,7 @@ def buffers(shape: ModelShape, tokens: int, length: int) -> int:
     if shape.streams is not None:
         found += 3 * 2 * tokens * shape.streams.count * shape.hidden
     if shape.compressed is not None:
-        gathered = -(-length // SHORT) + shape.compressed.window + tokens
+        gathered = -(-length // shape.compressed.closest) + shape.compressed.window + tokens
         found += 2 * GATHERED * gathered * shape.compressed.width
     if shape.index is not None:
         found += 4 * tokens * shape.index.reads * len(shape.index.layers)

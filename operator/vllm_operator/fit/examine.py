@@ -71,6 +71,9 @@ def examine(
         return Finding(
             problem=broken, unsure=f"missing: the bytes of kvCacheDtype {arguments.kv_cache_dtype}", weights=weights
         )
+    if shape.compressed is not None and shape.compressed.sources and (accelerator.capability or 0) // 10 != 9:
+        unsure = f"missing: the KV cache of {shape.model_type} on other GPUs than Hopper"
+        return Finding(problem=broken, unsure=unsure, weights=weights)
     if accelerator.memory_bytes is None:
         plan = plan_cache(shape, arguments, dtype_bytes, batch_defaults(arguments, accelerator, shape)[0])
         unsure = f"missing: the memory of {accelerator.name}"

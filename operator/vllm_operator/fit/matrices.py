@@ -7,7 +7,7 @@ layer), since memory is handed out per fused tensor.
 from collections import Counter
 from collections.abc import Iterator
 
-from vllm_operator.fit.compressed import SHORT, Compressed
+from vllm_operator.fit.compressed import Compressed
 from vllm_operator.fit.experts import Experts
 from vllm_operator.fit.gemma import PerLayer
 from vllm_operator.fit.heads import Heads, Latent
@@ -113,12 +113,11 @@ def _compressed(shape: ModelShape, held: Compressed) -> Iterator[Matrix]:
     yield Matrix(shape.heads * wide * held.query_rank, layers, inputs=held.query_rank)
     yield Matrix(shape.heads * wide * held.output_rank, layers, inputs=shape.heads * wide // max(held.groups, 1))
     yield Matrix(grouped * hidden, layers, inputs=grouped, across=True)
-    for ratio, width, count in held.compressors():
-        # Keys and their weights; of a short stretch those of the one before, too.
-        yield Matrix(2 * (1 + (ratio == SHORT)) * width * hidden, count, split="none", linear=False)
+    for rows, count in held.rows():
+        yield Matrix(rows * hidden, count, split="none", linear=False)
     queries = held.index_heads * held.index_width * held.query_rank
-    yield Matrix(queries, held.count(SHORT), split="none", inputs=held.query_rank)
-    yield Matrix(held.index_heads * hidden, held.count(SHORT), split="none", linear=False)
+    yield Matrix(queries, held.indexed, split="none", inputs=held.query_rank)
+    yield Matrix(held.index_heads * hidden, held.indexed, split="none", linear=False)
 
 
 def _recurrent(shape: ModelShape) -> Iterator[Matrix]:

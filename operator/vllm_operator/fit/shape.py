@@ -252,6 +252,6 @@ def _assumed(encoders: tuple[Encoder, ...], lengths: tuple[int, int], ngrams: Ng
         )
     notes += encoder_notes(encoders)
     if ngrams is not None:
-        held = f"{2 * ngrams.elements / (1 << 30):.0f} GiB of embeddings of runs of tokens"
-        notes.append(f"{held} lie in the node's memory, in 16 bits, for each engine")
+        held = f"{ngrams.host_bytes / (1 << 30):.0f} GiB of embeddings of runs of tokens"
+        notes.append(f"{held} lie in the node's memory, for each engine")
     return tuple(notes)

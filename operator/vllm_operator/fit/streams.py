@@ -22,16 +22,25 @@ class Streams:
 
 @dataclass(frozen=True, slots=True)
 class Ngrams:
-    """Tables of embeddings of the last few tokens together: rows of all of them, their width, and the layers that read them."""
+    """Tables of embeddings of the last few tokens together: rows of all of them, their width, and the layers that read them.
+
+    `joined`: width of all that a token looks up. `eighths`: kept in 8 bits.
+    """
 
     rows: int
     width: int
     layers: int
     joined: int
+    eighths: bool = False
 
     @property
     def elements(self) -> int:
-        return self.rows * self.width
+        """Values and, where they are kept in 8 bits, a scale for each 32 of them."""
+        return self.rows * self.width * (33 if self.eighths else 32) // 32
+
+    @property
+    def host_bytes(self) -> int:
+        return self.elements * (1 if self.eighths else 2)
 
 
 def read_streams(text: Fields, rules: Family) -> Streams | None:
@@ -60,12 +69,23 @@ def read_ngrams(text: Fields, rules: Family) -> Ngrams | None:
 
     Each head's table has the next prime number of rows from the base up, which is the base within a millionth.
     """
+    if "engram_layer_ids" in rules.reads:
+        return _engram(text)
     layers = len(text.wholes("ple_layer_ids"))
     if "ple_layer_ids" not in rules.reads or not layers:
         return None
     heads = (text.need("ngram_size") - 1) * text.need("heads_per_ngram")
     joined = text.need("ple_embed_dim")
     return Ngrams(text.need("ngram_vocab_size_base") * heads * layers, joined // max(heads, 1), layers, joined)
+
+
+def _engram(text: Fields) -> Ngrams | None:
+    """DeepSeek V4.1's, whose rows the config states."""
+    layers = len(text.wholes("engram_layer_ids"))
+    if not layers:
+        return None
+    heads, wide = (text.need("engram_max_ngram_size") - 1) * text.need("engram_n_heads"), text.need("engram_head_dim")
+    return Ngrams(sum(text.wholes("engram_num_embeddings")), wide, layers, heads * wide, eighths=True)
 
 
 def ngram_matrices(ngrams: Ngrams, hidden: int, streams: Streams | None) -> Iterator[Matrix]:
