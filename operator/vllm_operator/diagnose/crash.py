@@ -34,8 +34,8 @@ _OF_STARTS: Final = frozenset(
 
 
 _OF_AN_ERROR: Final = (
-    "It restarts by itself. When the same error comes again it is a fault of this vLLM, or of what the image lacks: "
-    "take another `image` version."
+    "It restarts by itself. When the same error comes again: where its words name a setting, the model or a device, look there "
+    "first; else it is a fault of this vLLM, or of what the image lacks: take another `image` version."
 )
 _OF_A_TRANSFER: Final = (
     "It restarts by itself. When it repeats: servers that pass KV cache to each other need the same `image` and model, most "

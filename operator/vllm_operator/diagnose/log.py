@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vllm_operator.diagnose.asides import Aside
+from vllm_operator.diagnose.ends import ended_by
 from vllm_operator.diagnose.lines import Line, read_lines
 from vllm_operator.diagnose.roots import (
     EXCEPTION,
@@ -163,7 +164,10 @@ def _evidence(lines: Sequence[Line], ended_well: bool) -> Evidence:
     lost_at = _first(lines, _ENGINE_LOST, start=served_at)
     lost = lost_at < len(lines) and lost_at < stop_at
     end = len(lines) if lost or stop_at < served_at else min(stop_at, len(lines))
-    kept = _unique([*_candidates(lines[:served_at], serving=False), *_candidates(lines[served_at:end], serving=True)])
+    last = () if lost else ended_by(lines[served_at:end], EXCEPTION)
+    kept = _unique(
+        [*last, *_candidates(lines[:served_at], serving=False), *_candidates(lines[served_at:end], serving=True)]
+    )
     text = "\n".join(line.text for line in kept)[:MAX_EVIDENCE_CHARS]
     root = root_of(kept)
     stack = stack_of("" if aborted_before(root, text) else root, stacks(lines, EXCEPTION))

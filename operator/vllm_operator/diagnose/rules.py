@@ -267,10 +267,10 @@ def _filled(variants: Sequence[str], numbers: Mapping[str, Any]) -> str:
 def _excerpt(text: str, match: re.Match[str], stack: str) -> str:
     """The line of the match and those after it; for one that stands alone, the frame that it was raised in."""
     start = text.rfind("\n", 0, match.start()) + 1
-    lines = text[start : start + 4096].split("\n")[
-        : max(_EXCERPT_LINES, text.count("\n", match.start(), match.end()) + 1)
-    ]
-    said = [line.strip() for line in lines if line.strip()]
+    lines = text[start : start + 4096].split("\n")
+    count = max(_EXCERPT_LINES, text.count("\n", match.start(), match.end()) + 1)
+    count += lines[count - 1 : count] == ["Last error:"]  # NCCL's own words stand under that
+    said = [line.strip() for line in lines[:count] if line.strip()]
     frame = stack.rpartition("\n")[2].strip()
     if (
         len(said) == 1 and frame and not said[0].startswith("Fatal Python error")
