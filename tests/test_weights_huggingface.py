@@ -63,6 +63,69 @@ def test_the_token_goes_to_the_hub_and_not_where_it_redirects_to(ask: Any, body:
     assert "hf_secret" not in json.dumps(to_other)
 
 
+def failure_of(status: int, headers: dict[str, str], token: str | None) -> WeightsError:
+    with Host(status, b"", headers) as host, pytest.raises(WeightsError) as caught:
+        listed(host, token)
+    return caught.value
+
+
+@pytest.mark.parametrize("token", [None, "hf_secret"])
+def test_a_repository_that_the_hub_disabled_is_opened_by_no_token(token: str | None) -> None:
+    found = failure_of(403, {"X-Error-Message": "Access to this resource is disabled."}, token)
+
+    assert (found.reason, found.retry) == (Reason.REPO_NOT_FOUND, False)
+    assert "has disabled org/model" in found.message
+    assert "another repository" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("headers", "token", "reason"),
+    [
+        ({"X-Error-Message": "You need read access."}, "hf_secret", Reason.INVALID_TOKEN),
+        ({}, "hf_secret", Reason.INVALID_TOKEN),
+        ({}, None, Reason.HUB_REFUSED),
+        ({"X-Error-Message": "Your IP is not in the organization's list."}, "hf_secret", Reason.HUB_REFUSED),
+        ({"Content-Type": "text/html; charset=utf-8"}, "hf_secret", Reason.HUB_REFUSED),
+    ],
+)
+def test_a_403_is_about_the_token_only_where_it_may_be(
+    headers: dict[str, str], token: str | None, reason: Reason
+) -> None:
+    found = failure_of(403, headers, token)
+
+    assert (found.reason, found.retry) == (reason, False)
+    assert not found.message.endswith("..")
+    assert ("secret with a token" in found.remedy) is (token is None)
+    assert "ask who runs it" in found.remedy
+
+
+def test_a_host_that_cannot_be_reached_is_named_and_not_the_one_that_redirects_to_it() -> None:
+    with Host(302, headers={"Location": "http://files.acme.invalid"}) as host, pytest.raises(WeightsError) as caught:
+        listed(host)
+
+    assert caught.value.reason is Reason.HUB_UNREACHABLE
+    assert f"files.acme.invalid, to which {host.address} redirects, cannot be reached" in caught.value.message
+
+
+def test_a_host_that_cannot_be_reached_itself_is_named_alone() -> None:
+    with Host(200) as host:
+        address = host.address
+    with pytest.raises(WeightsError) as caught:
+        listed(host)
+
+    assert caught.value.message.startswith(f"{address} cannot be reached")
+
+
+@pytest.mark.parametrize("endpoint", ["hub.acme.example", "hub.acme.example:8443", "ftp://hub.acme.example", "https://"])
+def test_an_endpoint_that_is_no_whole_address_is_not_tried_again(endpoint: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        HuggingFace("org/model", {"HF_ENDPOINT": endpoint}, silence_seconds=5, parallelism=2)
+
+    assert (caught.value.reason, caught.value.retry) == (Reason.INVALID_ARGUMENT, False)
+    assert "HF_ENDPOINT" in caught.value.message
+    assert "https://" in caught.value.remedy
+
+
 def test_every_request_says_who_asks_and_no_more() -> None:
     with Host(200, json.dumps(INFO).encode()) as host:
         listed(host)

@@ -50,10 +50,16 @@ def main(argv: list[str] | None = None) -> int:
         traceback.print_exc()
         remedy = "Look at the log of this container, and report it."
         failure = WeightsError(Reason.DOWNLOAD_FAILED, f"{type(error).__name__}: {error}", remedy)
-        termination.write(failure.as_json(), environment)
+        termination.write(failure.as_json() | {"excerpt": _where(error)}, environment)
         return EXIT_RETRY
     termination.write(answer, environment)
     return 0
+
+
+def _where(error: BaseException) -> str:
+    """The frame that it was raised in, and what it says."""
+    frames = traceback.extract_tb(error.__traceback__)[-1:]
+    return "\n".join([*(f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames), repr(error)])
 
 
 def _run(arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]:

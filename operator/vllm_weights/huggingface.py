@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx2
 from huggingface_hub import HfApi, constants, hf_hub_url
 from huggingface_hub.errors import (
+    DisabledRepoError,
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
@@ -36,6 +37,12 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 BAD_TOKEN = "Invalid credentials in Authorization header"
 """The hub's words: a 401 with them is about the token, any other one about the repository."""
 
+_NOT_THE_TOKEN = re.compile(r"(?i)\bIP\b|\baddress|\bnetwork|allow-?\s?list|\bpolicy\b|proxy|firewall")
+"""In what a 403 says: that nobody is let through from here, whatever the token."""
+_LET_THROUGH = (
+    "where an allow-list of the hub or the organization, or a proxy on the way, refuses, ask who runs it to let the cluster through."
+)
+
 COMMIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LARGEST_FILE_BYTES = 1 << 50
 """A pebibyte: what says more is no listing of files."""
@@ -50,7 +57,7 @@ class HuggingFace:
 
     def __init__(self, repo: str, environment: Mapping[str, str], *, silence_seconds: float, parallelism: int) -> None:
         self.repo = repo
-        self.endpoint = (environment.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+        self.endpoint = wire.whole_address("HF_ENDPOINT", environment.get("HF_ENDPOINT") or DEFAULT_ENDPOINT)
         self.host = wire.host_of(self.endpoint)
         self._page = urlsplit(self.endpoint)._replace(netloc=self.host).geturl()
         token = (environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN") or "").strip()
@@ -130,6 +137,12 @@ class HuggingFace:
         match error:
             case GatedRepoError():
                 return self._gated()
+            case DisabledRepoError():
+                return WeightsError(
+                    Reason.REPO_NOT_FOUND,
+                    f"{self.host} has disabled {self.repo}.",
+                    "No token opens it: use another repository in spec.model, or a copy from elsewhere.",
+                )
             case RevisionNotFoundError():
                 return WeightsError(
                     Reason.REVISION_NOT_FOUND,
@@ -148,7 +161,7 @@ class HuggingFace:
         if isinstance(error, RepositoryNotFoundError) or response.status_code in (401, 404):
             return self._not_found()
         if response.status_code == 403:
-            return self._denied(response.headers.get("X-Error-Message", ""))
+            return self._denied(response)
         return wire.common_failure(response, self.host)
 
     def _is_about_the_token(self, response: httpx2.Response) -> bool:
@@ -192,12 +205,17 @@ class HuggingFace:
             f"Put a valid token with read access into the secret ({self._page}/settings/tokens).",
         )
 
-    def _denied(self, said: str) -> WeightsError:
-        return WeightsError(
-            Reason.INVALID_TOKEN,
-            f"{self.host} denies access to {self.repo}: {said or 'HTTP 403'}.",
-            "Give the token read access to this repository (fine-grained tokens list them one by one).",
-        )
+    def _denied(self, response: httpx2.Response) -> WeightsError:
+        """Of a 403 without a gate: about the token where there is one, and neither a page nor the words are of something else."""
+        said = response.headers.get("X-Error-Message", "").rstrip(". ")
+        message = f"{self.host} denies access to {self.repo}: {said or 'HTTP 403'}."
+        if not self.has_token:
+            remedy = f"If it is private, name a secret with a token; {_LET_THROUGH}"
+            return WeightsError(Reason.HUB_REFUSED, message, remedy)
+        remedy = f"Give the token read access to this repository (fine-grained tokens list them one by one); {_LET_THROUGH}"
+        is_page = not said and response.headers.get("content-type", "").startswith("text/html")
+        is_elsewhere = is_page or _NOT_THE_TOKEN.search(said)
+        return WeightsError(Reason.HUB_REFUSED if is_elsewhere else Reason.INVALID_TOKEN, message, remedy)
 
 
 def _file(sibling: RepoSibling) -> RemoteFile:

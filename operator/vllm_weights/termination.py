@@ -20,12 +20,12 @@ DEFAULT_PATH = "/dev/termination-log"
 def write(answer: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     """Writes the answer to the termination log and, as the last line, to stdout."""
     body = compact(_cut(answer))
-    print(body.decode(), flush=True)
     path = Path(environment.get("TERMINATION_MESSAGE_PATH") or DEFAULT_PATH)
     try:
         path.write_bytes(body)
     except OSError as error:  # Outside a pod; the answer is on stdout.
-        print(f"the termination message cannot be written to {path}: {error}", file=sys.stderr)
+        print(f"the termination message cannot be written to {path}: {error}", file=sys.stderr, flush=True)
+    print(body.decode(), flush=True)
 
 
 def _cut(answer: Mapping[str, Any]) -> dict[str, Any]:

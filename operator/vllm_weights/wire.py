@@ -38,15 +38,39 @@ def host_of(endpoint: str) -> str:
     return urlsplit(endpoint).netloc.rpartition("@")[2] or "the hub"
 
 
+def whole_address(variable: str, value: str) -> str:
+    """An endpoint without the slash at its end. Raises InvalidArgument for one without a scheme or a host: no try mends that."""
+    parts = urlsplit(value.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise WeightsError(
+            Reason.INVALID_ARGUMENT,
+            f"{variable} is no whole address: {value.rpartition('@')[2]!a}.",
+            "Have the platform's settings name the hub's or mirror's whole address, https:// (or http://) before its host.",
+        )
+    return value.strip().rstrip("/")
+
+
 @contextmanager
 def connection_errors_named(host: str) -> Iterator[None]:
-    """Turns the client's own exceptions into HubUnreachable."""
+    """Turns the client's own exceptions into HubUnreachable, of the host that was asked at last."""
     try:
         yield
     except (httpx2.TransportError, httpx2.TooManyRedirects, httpx2.StreamError) as error:
-        raise unreachable(host, f"{type(error).__name__} {error}".strip()) from error
+        raise unreachable(_asked_at_last(error, host), f"{type(error).__name__} {error}".strip()) from error
     except RuntimeError as error:  # "Cannot send a request, as the client has been closed": another worker failed.
         raise unreachable(host, str(error)) from error
+
+
+def _asked_at_last(error: Exception, host: str) -> str:
+    """The source's own host, or the one to which that one redirects."""
+    if not isinstance(error, httpx2.RequestError):
+        return host
+    try:
+        asked = error.request.url.netloc.decode()
+    except RuntimeError:  # The client does not know: raised before there was a request.
+        return host
+    own = host.lower().removesuffix(":443").removesuffix(":80")
+    return host if asked in ("", own) else f"{asked}, to which {host} redirects,"
 
 
 def unreachable(host: str, why: str) -> WeightsError:

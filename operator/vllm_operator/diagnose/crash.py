@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from vllm_operator.diagnose.failure import MAX_BYTES, Failure, failure, from_termination_message
+from vllm_operator.diagnose.failure import MAX_BYTES, Failure, failure, from_weights_log
 from vllm_operator.diagnose.lines import read_text
 from vllm_operator.diagnose.log import Evidence, gather
 from vllm_operator.diagnose.reasons import Reason
@@ -83,7 +83,7 @@ _OF_A_KILL: Final = (
 def diagnose_log(text: object, exit_code: int | None = None) -> Failure:
     """The failure a log shows; `ServerCrashed` with an excerpt when no rule knows it. Takes any text or bytes, never raises."""
     raw = read_text(text)
-    said = from_termination_message(raw.strip().rpartition("\n")[2])
+    said = from_weights_log(raw)
     if said is not None:
         return said.on("", exit_code)
     return _judge(gather(raw, exit_code), exit_code).on("", exit_code)

@@ -97,7 +97,7 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, str, bool], ...]]] = {
          "Nothing to change: it is tried again with growing pauses. A token in `tokenSecretRef` raises the limit.", True),
         ("HubUnreachable", "The hub could not be reached, or answered with a server error.",
          "Check egress, DNS and proxy of the namespace (NetworkPolicy), or set the mirror's address in the settings.", True),
-        ("HubRefused", "The hub answered in a way that the weights program does not accept, such as a redirect to another host.",
+        ("HubRefused", "The hub answered in a way that the weights program does not accept, such as a page in a file's place, or a 403 that is not about the token.",
          "Read the message; check the hub's or mirror's address in the settings.", False),
         ("WeightsMissing", "The model's directory has no weights, or not all files that its index names, or the cache has not got the model.",
          "Check that the source has them all. A claim of your own: put them there; one that the operator made: delete it, and they are pulled afresh.", False),

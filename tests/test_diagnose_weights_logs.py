@@ -1,0 +1,68 @@
+"""The weights program's log, as `vllm-operator diagnose` is given it: its own answer counts, wherever it stands at the end."""
+
+import json
+
+import pytest
+
+from vllm_operator.diagnose import Failure, Reason, diagnose_log
+from vllm_weights.__main__ import main
+from vllm_weights.failure import Reason as Said
+from vllm_weights.failure import WeightsError
+from vllm_weights.summary import compact
+
+UNREACHABLE = WeightsError(Said.HUB_UNREACHABLE, "hub.acme.invalid cannot be reached: no such name.", "Check the DNS.")
+ANSWER = compact(UNREACHABLE.as_json()).decode()
+PROGRESS = '{"event": "progress", "phase": "pulling", "bytesDone": 12, "bytesTotal": 100}'
+READ_ONLY = "the termination message cannot be written to /dev/termination-log: [Errno 30] Read-only file system: '/dev/termination-log'"
+
+
+@pytest.mark.parametrize("after", ["", "\n", f"\n{READ_ONLY}", f"\n{READ_ONLY}\n\nend of the container's log\n"])
+@pytest.mark.parametrize("before", ["", f"{PROGRESS}\n"])
+@pytest.mark.parametrize("stamp", ["", "2026-11-21T12:00:00.123456789Z ", "[pod/tiny-inspect/weights] "])
+def test_the_answer_counts_though_others_write_after_it(stamp: str, before: str, after: str) -> None:
+    text = "\n".join(stamp + line for line in f"{before}{ANSWER}{after}".split("\n"))
+
+    found = diagnose_log(text, 1)
+
+    assert (found.reason, found.remedy, found.retry) == (Reason.HubUnreachable, "Check the DNS.", True)
+    assert "hub.acme.invalid" in found.excerpt
+    assert "progress" not in found.excerpt
+
+
+def test_what_stands_before_the_answer_is_the_excerpt() -> None:
+    log = f'Traceback (most recent call last):\n  File "/app/x.py", line 3, in main\n    int("http")\n    ^^^^\nValueError: bad\n{PROGRESS}\n{ANSWER}\n'
+
+    assert diagnose_log(log).excerpt.split("\n")[-2:] == ['int("http")', "ValueError: bad"]
+
+
+def test_an_answer_that_went_well_before_a_server_started_is_no_failure() -> None:
+    well = '{"version":1,"ok":true,"commit":"abc","bytes":12}'
+    failed = "ValueError: LoRA rank 64 is greater than max_lora_rank 16."
+
+    assert diagnose_log(f"{ANSWER}\n{well}\n{failed}\n", 1).reason is Reason.AdapterRankTooHigh
+
+
+def test_an_answer_far_above_is_of_an_earlier_run() -> None:
+    later = "\n".join(f"(EngineCore pid=9) INFO 11-22 14:00:00 [core.py:1] step {step}" for step in range(20))
+    failed = "ValueError: LoRA rank 64 is greater than max_lora_rank 16."
+
+    assert diagnose_log(f"{ANSWER}\n{later}\n{failed}\n", 1).reason is Reason.AdapterRankTooHigh
+
+
+def of(capsys: pytest.CaptureFixture[str]) -> Failure:
+    captured = capsys.readouterr()
+    return diagnose_log(captured.err + captured.out, 1)
+
+
+def test_a_fault_of_the_program_itself_shows_where_it_was(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
+    monkeypatch.setenv("WEIGHTS_REQUEST", json.dumps({"source": "org/model"}))
+    monkeypatch.setenv("PROGRESS_PORT", "http")
+    monkeypatch.setenv("TERMINATION_MESSAGE_PATH", f"{tmp_path}/absent/termination")
+
+    assert main(["pull"]) == 1
+
+    found = of(capsys)
+    assert (found.reason, "in _run: " in found.excerpt) == (Reason.DownloadFailed, True)
+    assert "invalid literal for int()" in found.excerpt
