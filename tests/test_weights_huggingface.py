@@ -116,7 +116,9 @@ def test_a_host_that_cannot_be_reached_itself_is_named_alone() -> None:
     assert caught.value.message.startswith(f"{address} cannot be reached")
 
 
-@pytest.mark.parametrize("endpoint", ["hub.acme.example", "hub.acme.example:8443", "ftp://hub.acme.example", "https://"])
+@pytest.mark.parametrize(
+    "endpoint", ["hub.acme.example", "hub.acme.example:8443", "ftp://hub.acme.example", "https://"]
+)
 def test_an_endpoint_that_is_no_whole_address_is_not_tried_again(endpoint: str) -> None:
     with pytest.raises(WeightsError) as caught:
         HuggingFace("org/model", {"HF_ENDPOINT": endpoint}, silence_seconds=5, parallelism=2)

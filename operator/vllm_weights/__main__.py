@@ -59,7 +59,9 @@ def main(argv: list[str] | None = None) -> int:
 def _where(error: BaseException) -> str:
     """The frame that it was raised in, and what it says."""
     frames = traceback.extract_tb(error.__traceback__)[-1:]
-    return "\n".join([*(f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames), repr(error)])
+    return "\n".join(
+        [*(f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}" for frame in frames), repr(error)]
+    )
 
 
 def _run(arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]:

@@ -39,9 +39,7 @@ BAD_TOKEN = "Invalid credentials in Authorization header"
 
 _NOT_THE_TOKEN = re.compile(r"(?i)\bIP\b|\baddress|\bnetwork|allow-?\s?list|\bpolicy\b|proxy|firewall")
 """In what a 403 says: that nobody is let through from here, whatever the token."""
-_LET_THROUGH = (
-    "where an allow-list of the hub or the organization, or a proxy on the way, refuses, ask who runs it to let the cluster through."
-)
+_LET_THROUGH = "where an allow-list of the hub or the organization, or a proxy on the way, refuses, ask who runs it to let the cluster through."
 
 COMMIT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LARGEST_FILE_BYTES = 1 << 50
@@ -212,7 +210,9 @@ class HuggingFace:
         if not self.has_token:
             remedy = f"If it is private, name a secret with a token; {_LET_THROUGH}"
             return WeightsError(Reason.HUB_REFUSED, message, remedy)
-        remedy = f"Give the token read access to this repository (fine-grained tokens list them one by one); {_LET_THROUGH}"
+        remedy = (
+            f"Give the token read access to this repository (fine-grained tokens list them one by one); {_LET_THROUGH}"
+        )
         is_page = not said and response.headers.get("content-type", "").startswith("text/html")
         is_elsewhere = is_page or _NOT_THE_TOKEN.search(said)
         return WeightsError(Reason.HUB_REFUSED if is_elsewhere else Reason.INVALID_TOKEN, message, remedy)
