@@ -1,10 +1,12 @@
 """The frames of tracebacks: which belong to which exception, whatever hand the log went through."""
 
+import pytest
+
 from vllm_operator.diagnose import Reason, diagnose_log
 from vllm_operator.diagnose.lines import read_lines
 from vllm_operator.diagnose.log import gather
 from vllm_operator.diagnose.roots import EXCEPTION
-from vllm_operator.diagnose.stacks import MAX_FRAMES, end_of_chain, stack_of, stacks
+from vllm_operator.diagnose.stacks import MAX_FRAMES, end_of_chain, foreign_file, stack_of, stacks
 
 TRACEBACK = """Traceback (most recent call last):
   File "/usr/lib/vllm/engine/core.py", line 1, in run
@@ -91,3 +93,26 @@ def test_a_chain_ends_at_an_abort_of_its_own_process_and_counts_from_a_line_on()
 
     assert end_of_chain("KeyError: 'x'", lines, EXCEPTION, text) == text.index("Fatal")
     assert end_of_chain("KeyError: 'x'", lines, EXCEPTION, text, since=2) is None
+
+
+SAMPLER = "/usr/local/lib/python3.12/dist-packages/vllm/v1/sample/sampler.py in forward"
+
+
+@pytest.mark.parametrize(
+    ("frames", "file"),
+    [
+        ((SAMPLER, "/plugins/acme/logits.py in apply"), "/plugins/acme/logits.py"),
+        (
+            (SAMPLER, "/plugins/acme/logits.py in apply", "/usr/lib/python3.12/json/decoder.py in decode"),
+            "/plugins/acme/logits.py",
+        ),
+        ((SAMPLER, "<frozen importlib._bootstrap> in _find"), ""),
+        ((SAMPLER, "/workspace/vllm/vllm/v1/worker/gpu_worker.py in execute_model"), ""),
+        ((SAMPLER, "/home/vllm/.cache/huggingface/modules/transformers_modules/m/modeling.py in forward"), ""),
+        ((SAMPLER, "/tmp/torchinductor_vllm/ab/cab.py in call"), ""),
+        ((SAMPLER,), ""),
+        ((), ""),
+    ],
+)
+def test_code_that_is_no_packages_is_known_by_where_it_lies(frames: tuple[str, ...], file: str) -> None:
+    assert foreign_file("\n".join(frames)) == file

@@ -9,6 +9,7 @@ from vllm_operator.diagnose.log import Evidence, gather
 from vllm_operator.diagnose.reasons import Reason
 from vllm_operator.diagnose.roots import begins_at
 from vllm_operator.diagnose.rules import CAUSES, find
+from vllm_operator.diagnose.stacks import foreign_file
 
 _SIGNALS: Final = {
     132: "illegal instruction",
@@ -36,6 +37,10 @@ _OF_STARTS: Final = frozenset(
 _OF_AN_ERROR: Final = (
     "It restarts by itself. When the same error comes again: where its words name a setting, the model or a device, look there "
     "first; else it is a fault of this vLLM, or of what the image lacks: take another `image` version."
+)
+_OF_A_PLUGIN: Final = (
+    "It was raised in {path}, which is no part of vLLM: mend that code, or take out what has it loaded (an argument such as "
+    "--logits-processors, a plugin of the `image` or of the accelerator's profile). It restarts by itself, and fails again until then."
 )
 _OF_A_TRANSFER: Final = (
     "It restarts by itself. When it repeats: servers that pass KV cache to each other need the same `image` and model, most "
@@ -73,6 +78,7 @@ _OF_A_SIGNAL: Final = {
 _ASKED_TO_STOP: Final = "KeyboardInterrupt: terminated"
 _ABORTED: Final = "Fatal Python error: "
 _FRAMES_SHOWN: Final = 8
+_FRAMES_NEAR: Final = 3
 _IN_SERVICE: Final = "engine-died-in-service"
 _OF_A_KILL: Final = (
     "When its memory was near `resources.limits.memory`, raise that; when the pod's events speak of a failed probe, "
@@ -176,18 +182,23 @@ def _of_service(seen: Evidence, exit_code: int | None) -> Failure:
     after = "" if exit_code else " The server ends after it, with exit code 0."
     of_a_draft = _OF_A_DRAFT if "/spec_decode/" in seen.stack else _OF_AN_ERROR
     of_an_error = _OF_A_TRANSFER if "/kv_transfer/" in seen.stack else of_a_draft
+    if plugin := foreign_file(seen.stack):
+        of_an_error = _OF_A_PLUGIN.format(path=plugin)
     return failure(
         Reason.EngineDied,
         f"The engine died in service{cause}.{after}",
         remedy=of_an_error if seen.root else None,
-        excerpt=_from(seen, seen.root) if seen.root else seen.text[-1024:],
+        excerpt=_raised(seen) if seen.root else seen.text[-1024:],
         rule=_IN_SERVICE,
     )
 
 
 def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
     ended = "The server ended" if exit_code is None else f"The server ended with exit code {exit_code}"
-    if root := _error(seen, exit_code):
+    root = _error(seen, exit_code)
+    if root and _stopped_after(seen, exit_code):
+        message = f"{ended}: it was asked to stop (SIGTERM). Its log shows an error before that: {root[:400]}"
+    elif root:
         message = f"{ended}, for a reason no rule knows: {root[:400]}"
     elif exit_code == 137:
         message = (
@@ -214,6 +225,11 @@ def _error(seen: Evidence, exit_code: int | None) -> str:
     return "" if root.startswith(_ASKED_TO_STOP) else root
 
 
+def _stopped_after(seen: Evidence, exit_code: int | None) -> bool:
+    """True where a server that served was asked to stop, after whatever error it had lived through."""
+    return seen.stopped and seen.served and exit_code in (None, 0, _TERMINATED)
+
+
 def _last_words(seen: Evidence) -> str:
     """The log's last lines, and how far the progress was that stands last."""
     last = seen.everything.rstrip().rpartition("\n")[2].strip()[:240]
@@ -230,11 +246,18 @@ def _of_an_end(seen: Evidence, exit_code: int | None, root: str) -> str | None:
     """What to do about an end without an error, or by a signal; None where that is the general advice."""
     if exit_code is not None and exit_code in _OF_A_SIGNAL and (not root or root.startswith(_ABORTED)):
         return _OF_A_SIGNAL[exit_code]
-    if root:
+    if root and not _stopped_after(seen, exit_code):
         return None
     if exit_code == 137:
         return _OF_A_KILL
     return _OF_A_STOP if exit_code in (0, _TERMINATED) or seen.stopped else None
+
+
+def _raised(seen: Evidence) -> str:
+    """The error with the frames next to it, before what the log dumps after it."""
+    said = _from(seen, seen.root).partition("\nDumping input data")[0]
+    frames = [] if seen.root.startswith(_ABORTED) else seen.stack.split("\n")[-_FRAMES_NEAR:]
+    return "\n".join([said, *(f"at {frame}" for frame in reversed(frames) if frame)])
 
 
 def _from(seen: Evidence, root: str) -> str:

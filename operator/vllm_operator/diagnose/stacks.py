@@ -18,6 +18,12 @@ MAX_EXCEPTION_CHARS: Final = 400
 _FRAME = re.compile(r"^[\s|]{0,12}File \"(?P<path>[^\"]{1,300})\", line \d{1,6},? in (?P<function>\S{1,120})")
 _START = re.compile(r"^[\s|+-]{0,8}Traceback \(most recent call last\)")
 _ABORT = re.compile(r"^Fatal Python error: ")
+_STDLIB = re.compile(r"/python3\.\d{1,2}/(?!site-packages|dist-packages)|^<|^$")
+_INSTALLED = re.compile(
+    r"site-packages|dist-packages|/(?:vllm|torch|triton|flashinfer|aiter|transformers|lmcache|nixl|ray)\b|(?i:/lmcache)|\.pyx$"
+    r"|transformers_modules|torch_?(?:compile|inductor)|inductor|/compile-cache|/\.cache/|/\.triton|/tmp/"
+)
+"""Also of checkouts, and of what is generated or fetched while the server runs."""
 _CHAIN = re.compile(r"^[\s|]{0,12}(?:The above exception was the direct cause|During handling of the above exception)")
 
 
@@ -44,6 +50,13 @@ def stacks(lines: Sequence[Line], exception: re.Pattern[str]) -> dict[str, str]:
         elif frames and line.text[:4] == "    " and ": " not in frames[-1] and line.text.strip(" ^~|"):
             frames[-1] += f": {line.text.strip()[:200]}"
     return found
+
+
+def foreign_file(stack: str) -> str:
+    """The file of the innermost frame, where that is neither vLLM's nor an installed package's: a plugin's; else ""."""
+    frames = [frame.partition(" in ")[0] for frame in stack.split("\n")]
+    own = next((path for path in reversed(frames) if not _STDLIB.search(path)), "")
+    return own if own.startswith("/") and not _INSTALLED.search(own) else ""
 
 
 def stack_of(root: str, found: dict[str, str]) -> str:
