@@ -207,7 +207,7 @@ def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
     elif exit_code in _SIGNALS:
         message = f"{ended} ({_SIGNALS[exit_code]})."
     elif seen.stopped or exit_code == _TERMINATED:
-        message = f"{ended}: it was asked to stop (SIGTERM), and its log shows no error before that."
+        message = f"{ended}: it was asked to stop (SIGTERM), and its log shows no error that ended it."
     else:
         message = f"{ended}, and its log shows no error."
     return failure(
@@ -247,7 +247,8 @@ def _of_an_end(seen: Evidence, exit_code: int | None, root: str) -> str | None:
     if exit_code is not None and exit_code in _OF_A_SIGNAL and (not root or root.startswith(_ABORTED)):
         return _OF_A_SIGNAL[exit_code]
     if root and not _stopped_after(seen, exit_code):
-        return None
+        plugin = foreign_file(seen.stack)
+        return _OF_A_PLUGIN.format(path=plugin) if plugin and seen.root else None
     if exit_code == 137:
         return _OF_A_KILL
     return _OF_A_STOP if exit_code in (0, _TERMINATED) or seen.stopped else None

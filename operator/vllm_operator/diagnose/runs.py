@@ -61,7 +61,7 @@ def _unexplained(found: Failure, container: Container, state: PodState, unread: 
     message, remedy = found.message, found.remedy
     if unread:
         message = message.replace("and its log shows no error", "and its log cannot be read").replace(
-            ", and its log shows no error before that", ""
+            ", and its log shows no error that ended it", ""
         )
         previous = " --previous" if container.ended_before else ""
         remedy = (
