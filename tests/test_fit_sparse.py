@@ -196,3 +196,18 @@ def test_deepseek_v4_1_keeps_keys_in_four_layers_for_all_and_is_known_on_hopper_
     assert hopper.kv_bytes_per_token == plan.bytes_per_token
     assert blackwell.note.startswith("missing: the KV cache of deepseek_v41_text on other GPUs than Hopper")
     assert "189 GiB of embeddings of runs of tokens" in hopper.note
+
+
+def test_glm_5_2_has_an_index_in_few_layers_by_number_or_by_letters() -> None:
+    counted = shape_of("glm-5.2")
+    lettered = shape_of("glm-5.2", index_topk_freq=None, index_topk_pattern="FFF" + "SSSF" * 18 + "SSS")
+
+    assert counted.latent == lettered.latent
+    assert plan_cache(counted, Arguments(), 2, 8192).bytes_per_token == 78 * 576 * 2 + 21 * 132
+
+
+def test_hunyuan_4_has_an_index_where_attention_is_sparse() -> None:
+    plain, sparse = shape_of("hy4-default"), shape_of("hy4-sparse")
+
+    assert [plan_cache(shape, Arguments(), 2, 8192).block_tokens for shape in (plain, sparse)] == [16, 64]
+    assert sparse.latent is not None and len(sparse.latent.unindexed) == 34 - 9

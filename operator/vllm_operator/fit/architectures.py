@@ -21,6 +21,7 @@ MULTI_HEAD_LATENT = frozenset(
             "glm5_next",
             "glm5_next_text",
             "glm_moe_dsa",
+            "hy_v4",
             "kimi_k2",
             "kimi_linear",
         ),

@@ -133,6 +133,7 @@ def stacks_of(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> tupl
     for i, (kind, heads) in enumerate(zip(shape.kinds, shape.attention, strict=True)):
         if kind in ("full", "sliding", "chunked", "both", "crossed") and not heads.shared:
             size = attention_bytes(shape, heads, arguments, dtype_bytes) + beside * (i in with_index)
+            size -= shape.latent.indexer_dim * (i in shape.latent.unindexed) if shape.latent is not None else 0
             found[_kept_as(kind, arguments), size] += 1
             found["cross", size] += kind == "crossed"
         if kind in ("recurrent", "both") and shape.recurrent is not None:

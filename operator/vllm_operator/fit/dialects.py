@@ -5,6 +5,7 @@ made up, so that what is missing stays missing. Source: the model classes of vLL
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import zip_longest
 
 from vllm_operator.fit.fields import Fields
 
@@ -166,6 +167,19 @@ def _glm_next(text: Fields) -> Told:
     }
 
 
+def _hunyuan4(text: Fields) -> Told:
+    """Hunyuan 4 has an index where a layer's attention is named sparse, and its own where it is not another's."""
+    names, kinds = text.texts("layer_types"), text.texts("indexer_types")
+    own = [name == "deepseek_sparse_attention" and kind != "shared" for name, kind in zip_longest(names, kinds)]
+    gates = "head_wise" if text.text("gating_type") == "headwise" else "element_wise"
+    return {
+        # What is empty would leave what the file says.
+        "index_head_dim": text.whole("index_head_dim") if any(own) else -1,
+        "index_topk_pattern": "".join("F" if mark else "S" for mark in own),
+        "gated_attention_proj_granularity_type": gates if text.flag("gated_mla", default=True) else None,
+    }
+
+
 def _nemotron_nas(text: Fields) -> Told:
     """Nemotron's searched models tell of every layer how many heads share a key, how wide its MLP is, and what it lacks."""
     blocks = text.parts("block_configs")
@@ -223,6 +237,7 @@ DIALECTS: Mapping[str, Callable[[Fields], Told]] = {
     "ernie4_5_moe_vl": _ernie_vl,
     "glm5_next": _glm_next,
     "glm5_next_text": _glm_next,
+    "hy_v4": _hunyuan4,
     "laguna": _laguna,
     "llama4_text": _llama4,
     "longcat_flash": _longcat,

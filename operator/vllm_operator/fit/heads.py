@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from vllm_operator.fit.architectures import MULTI_HEAD_LATENT, Family
+from vllm_operator.fit.dialects import LARGEST_LAYERS
 from vllm_operator.fit.fields import Fields
 from vllm_operator.fit.layers import LayerKind
 
@@ -30,6 +31,7 @@ class Latent:
     """Multi-head latent attention: dimensions of the shared latent and of the heads made from it.
 
     `unfolded`: it is not what is kept, but the keys and values made from it. `gates`: width of the gate of the heads' outputs, all heads together.
+    `unindexed`: layers that read what an earlier one's index has chosen, and have none.
     """
 
     kv_rank: int
@@ -42,6 +44,7 @@ class Latent:
     indexer_width: int
     unfolded: bool = False
     gates: int = 0
+    unindexed: frozenset[int] = frozenset()
 
 
 def read_heads(text: Fields, rules: Family, kinds: tuple[LayerKind, ...], hidden: int) -> tuple[Heads, ...]:
@@ -129,6 +132,17 @@ def _entries(raw: object) -> list[tuple[str, object]]:
     return [(str(name), told) for name, told in raw.items()] if isinstance(raw, Mapping) else []
 
 
+def _unindexed(text: Fields) -> frozenset[int]:
+    """Layers without an index (GLM 5.2): by a pattern of letters, or all but each so-many-th behind the first few."""
+    pattern, every = text.text("index_topk_pattern"), text.whole("index_topk_freq") or 1
+    if pattern:
+        return frozenset(i for i, letter in enumerate(pattern) if letter == "S")
+    offset = text.whole("index_skip_topk_offset", least=0)
+    first = 2 if offset is None else offset
+    layers = min(text.whole("num_hidden_layers") or 0, LARGEST_LAYERS)
+    return frozenset(i for i in range(layers) if max(i - first + 1, 0) % every)
+
+
 def _gates(text: Fields) -> int:
     """A gate for every output (Kimi K3), or for every head (Ling 3), or none."""
     heads = text.whole("num_attention_heads") or 0
@@ -157,4 +171,5 @@ def read_latent(text: Fields, rules: Family, model_type: str) -> Latent | None:
         indexer_width=indexer,
         unfolded=rules.unfolded,
         gates=_gates(text),
+        unindexed=_unindexed(text),
     )

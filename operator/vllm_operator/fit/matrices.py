@@ -102,7 +102,8 @@ def _latent(shape: ModelShape, latent: Latent, layers: int) -> Iterator[Matrix]:
         # The sparse indexer is whole on every GPU, and small beside the rest.
         wide = latent.indexer_heads * latent.indexer_width
         rows = latent.indexer_width + latent.indexer_heads
-        yield Matrix(wide * latent.query_rank + rows * shape.hidden, layers, split="none")
+        indexed = layers - len(latent.unindexed)
+        yield Matrix(wide * latent.query_rank + rows * shape.hidden, indexed, split="none")
 
 
 def _compressed(shape: ModelShape, held: Compressed) -> Iterator[Matrix]:
