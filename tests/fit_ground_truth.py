@@ -30,8 +30,9 @@ class Row:
 
 
 @cache
-def rows() -> tuple[Row, ...]:
-    files = ("fit_ground_truth.yaml", "fit_ground_truth_parallel.yaml")
+def rows(kind: str = "rows") -> tuple[Row, ...]:
+    """The runs of the engine as it chooses itself; `forced` are those whose model runner was chosen for it."""
+    files = ("fit_ground_truth.yaml", "fit_ground_truth_parallel.yaml", "fit_ground_truth_encoders.yaml")
     data = [yaml.safe_load((HERE / name).read_text("utf-8")) for name in files]
     configs = {name: config for part in data for name, config in part["configs"].items()}
     return tuple(
@@ -44,7 +45,7 @@ def rows() -> tuple[Row, ...]:
             row["tokens"],
         )
         for part in data
-        for row in part["rows"]
+        for row in part.get(kind, ())
     )
 
 

@@ -107,9 +107,11 @@ def test_experts_spread_over_replicas_with_expert_parallelism() -> None:
 
 
 def test_offloading_to_the_cpu_takes_weights_off_the_gpu() -> None:
+    """But not with vLLM 0.26's newer runner, which leaves them where they are: `qwen3-8b-offload4` was measured."""
     kept, off = on("nvidia-h200").weights_bytes, on("nvidia-h200", cpu_offload_gb=4).weights_bytes
+    later = on("nvidia-h200", cpu_offload_gb=4, estimates_cuda_graphs=True).weights_bytes
 
-    assert kept is not None and off == kept - 4 * GIB
+    assert kept is not None and (off, later) == (kept, kept - 4 * GIB)
 
 
 def test_auto_length_is_the_longest_that_fits() -> None:
@@ -268,7 +270,7 @@ def test_a_volta_card_is_told_of_the_image() -> None:
 def test_near_an_image_encoder_the_answer_is_unknown_and_the_remedy_safe() -> None:
     gemma = models()["gemma-3-4b"]["config"]
     assert on("nvidia-l4", gemma).fits is True
-    tight = Accelerator("small", 13 * GIB, "8.9")
+    tight = Accelerator("small", 12 * GIB, "8.9")
 
     assert judge(gemma, None, Arguments(max_model_len=32768), tight).fits is None
 

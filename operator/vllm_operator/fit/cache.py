@@ -21,6 +21,9 @@ from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.values import Arguments
 
 BLOCK = 16
+EVERY_BLOCK = 0
+"""In place of a number of states: one for each block of tokens."""
+
 SPARSE_BLOCK = 128
 """Tokens in a block where attention chooses whole blocks (MiniMax M3)."""
 
@@ -52,7 +55,7 @@ class CachePlan:
         total = 0
         for group in self.groups:
             if group.kind == "recurrent":
-                total += group.count * self.states_per_request
+                total += group.count * (self.states_per_request or -(-length // self.block_tokens))
             elif group.kind == "cross":
                 total += group.count * -(-self.encoded // group.tokens)
             elif group.kind == "ring":
@@ -95,7 +98,7 @@ def plan_cache(shape: ModelShape, arguments: Arguments, dtype_bytes: int, batche
     tokens = arguments.block_size or _usual_block(shape)
     if shape.is_encoder or not stacks:
         return CachePlan((), tokens, 0, 0, 0, 0, 0, 0)
-    tokens = block_tokens(stacks, tokens, max(tokens, 128) if shape.latent is not None else tokens)
+    tokens = block_tokens(stacks, tokens, _step(shape, arguments, tokens))
     stages = arguments.pipeline_parallel_size
     pages = _pages(shape, stacks, tokens)
     if pages:
@@ -105,7 +108,6 @@ def plan_cache(shape: ModelShape, arguments: Arguments, dtype_bytes: int, batche
         groups, size, block = deal(stacks, tokens)
     in_flight = _batches(shape, arguments) * batched_tokens
     kept = sum(stack.count * stack.size for stack in stacks if stack.kind != "recurrent")
-    states = 2 if arguments.enable_prefix_caching and shape.recurrent is not None else 1
     return CachePlan(
         groups=groups,
         block_tokens=tokens,
@@ -113,9 +115,29 @@ def plan_cache(shape: ModelShape, arguments: Arguments, dtype_bytes: int, batche
         bytes_per_token=-(-kept // stages),
         window=shape.window,
         in_flight=in_flight,
-        states_per_request=states,
+        states_per_request=_states(shape, arguments),
         encoded=batched_tokens,
     )
+
+
+def _step(shape: ModelShape, arguments: Arguments, tokens: int) -> int:
+    """What the tokens of a block are a multiple of; states that are kept one by one come after whole chunks."""
+    if _states(shape, arguments) == EVERY_BLOCK and shape.recurrent is not None:
+        return lcm(shape.recurrent.chunk, tokens)
+    return max(tokens, 128) if shape.latent is not None else tokens
+
+
+def _states(shape: ModelShape, arguments: Arguments) -> int:
+    """Recurrent states that are kept for a request: one, and with prefix caching two, or one for each block.
+
+    vLLM 0.26 keeps each block's of Mamba's layers; later releases, and those whose state is no Mamba's, keep two.
+    """
+    held = shape.recurrent
+    if held is None or not arguments.enable_prefix_caching:
+        return 1
+    # Measured beside attention alone; without any, two are sure.
+    every = held.kind.startswith("mamba") and any(kind in ("full", "sliding", "both") for kind in shape.kinds)
+    return EVERY_BLOCK if every and not arguments.estimates_cuda_graphs else 2
 
 
 def _usual_block(shape: ModelShape) -> int:

@@ -7,18 +7,29 @@ from vllm_operator.fit.dialects import LARGEST_LAYERS
 from vllm_operator.fit.fields import Fields
 
 SEEING = ("vision_config", "vit_config", "visual_tokenizer_config", "embd_layer")
+FILMS_AS_LONG_AS_THE_CONTEXT = ("qwen2_5_vl", "internvl", "internvl_chat")
 HEARING = ("audio_config", "audio_encoder", "encoder_config", "speech_config")
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """One encoder; 0 where the configuration does not tell. `joins`: elements that bring it to the language model, where they are many."""
+    """One encoder; 0 where the configuration does not tell. `joins`: elements that bring it to the language model, where they are many.
+
+    `gated`: its MLPs have three matrices. `merge`: patches that the tower itself makes one token of, 0 where it does
+    not, and `patches_per_token` how many that are in any case; `levels`: middle layers whose outputs are used, too;
+    `films`: a film may have as many pictures as the context has room for.
+    """
 
     hidden: int
     intermediate: int
     layers: int
     hears: bool = False
     joins: int = 0
+    gated: bool = False
+    merge: int = 0
+    patches_per_token: int = 4
+    levels: int = 0
+    films: bool = False
 
 
 def read_encoders(root: Fields, text: Fields, rules: Family) -> tuple[Encoder, ...]:
@@ -29,8 +40,15 @@ def read_encoders(root: Fields, text: Fields, rules: Family) -> tuple[Encoder, .
     found = [Encoder(*rules.tower, joins=_molmo_projector(text, rules.tower[0]))] if rules.tower else []
     for part in (root, root.part("thinker_config")):
         found += [_seeing(part, root, text, name) for name in SEEING if name in part]
-        found += [_encoder(Fields(part.raw(name)), hears=True) for name in HEARING if name in part]
+        found += [_hearing(Fields(part.raw(name))) for name in HEARING if name in part]
     return tuple(found)
+
+
+def _hearing(tower: Fields) -> Encoder:
+    heard = _encoder(tower, hears=True)
+    # Gemma 3n's has layers of its own names, if it tells of any.
+    made_of = TOWERS.get(tower.text("model_type"), 0)
+    return heard if heard.hidden and heard.layers else replace(heard, joins=made_of)
 
 
 def _seeing(part: Fields, root: Fields, text: Fields, name: str) -> Encoder:
@@ -39,7 +57,8 @@ def _seeing(part: Fields, root: Fields, text: Fields, name: str) -> Encoder:
         # There hidden_size is the width of the language model that the tower feeds; the tower's own has a default.
         hidden = tower.whole("embed_dim") or 1280
         wide = tower.whole("intermediate_size") or hidden * int(tower.number("mlp_ratio") or 4)
-        return Encoder(hidden, wide, min(tower.whole("depth", "layers", "num_hidden_layers") or 32, LARGEST_LAYERS))
+        layers = min(tower.whole("depth", "layers", "num_hidden_layers") or 32, LARGEST_LAYERS)
+        return Encoder(hidden, wide, layers, merge=4, films=True)
     words = root.whole("visual_vocab_size") or (tower.whole("vocab_size") if name == "visual_tokenizer_config" else 0)
     seen = _encoder(Fields(tower.raw("backbone_config")) if "backbone_config" in tower else tower, hears=False)
     if "deepstack_visual_indexes" in tower:
@@ -48,10 +67,42 @@ def _seeing(part: Fields, root: Fields, text: Fields, name: str) -> Encoder:
         count = 1 + len(tower.wholes("deepstack_visual_indexes"))
         return replace(seen, joins=count * patches * (patches + (tower.whole("out_hidden_size") or patches)))
     if not words:
-        return seen
+        return _joined(seen, tower, root, text)
     # Ovis tells what it sees in words of its own: their probabilities, of several patches together, and embeddings.
     together = (tower.whole("hidden_stride") or 2) ** 2
     return replace(seen, joins=words * (together * seen.hidden + (text.whole("hidden_size") or 0)))
+
+
+TOWERS = {"gemma3n_vision": 300_000_000, "gemma3n_audio": 680_000_000, "gemma4_audio": 305_000_000}
+"""Parameters of towers that tell nothing of their size; Gemma 3n's were measured, together and with what joins them: 1.09e9."""
+
+
+GEMMA_4_PLACES = 10240
+"""Rows of each of the two tables of places in a picture."""
+
+
+def _joined(seen: Encoder, tower: Fields, root: Fields, text: Fields) -> Encoder:
+    """With the matrices behind the tower: those that make one token of several patches, and a projector's."""
+    kind, out = tower.text("model_type"), tower.whole("out_hidden_size") or text.whole("hidden_size") or 0
+    if kind in TOWERS and not seen.hidden:
+        return replace(seen, joins=TOWERS[kind])
+    merge = (tower.whole("spatial_merge_size") or 0) ** 2 if "out_hidden_size" in tower else 0
+    levels = len(tower.wholes("deepstack_visual_indexes"))
+    gated = kind in ("pixtral", "gemma4_vision") or "fullatt_block_indexes" in tower
+    wide, joins = merge * seen.hidden, 0
+    if merge:
+        joins = (1 + levels) * wide * (wide + out)
+    elif root.text("model_type") == "mistral3":
+        joins = 4 * seen.hidden**2 + seen.hidden * out + out**2
+    elif kind == "internvl_vision":
+        joins = 4 * seen.hidden * out + out**2
+    elif kind == "gemma4_vision":
+        joins = seen.hidden * (2 * GEMMA_4_PLACES + out)
+    side, tokens = tower.whole("image_size"), root.whole("mm_tokens_per_image")
+    patches = 4 if not (side and tokens) else (side // (tower.whole("patch_size") or 14)) ** 2 // tokens
+    films = root.text("model_type") in FILMS_AS_LONG_AS_THE_CONTEXT
+    seen = replace(seen, joins=joins, gated=gated, films=films)
+    return replace(seen, merge=merge, patches_per_token=merge or patches, levels=levels)
 
 
 def _molmo_projector(text: Fields, hidden: int) -> int:

@@ -33,12 +33,16 @@ INTERVALS = ("qwen3_next", "qwen3_5", "qwen4_exp")
 LETTERS: dict[str, LayerKind] = {"M": "recurrent", "*": "full", "-": "none", "E": "none"}
 
 
+CHUNK = 2048
+"""What vLLM takes for a recurrent layer that tells of no chunks (its get_mamba_chunk_size)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recurrent:
     """A recurrent layer's state and width; `state_dtype` is empty where the state has the model's dtype.
 
     `rank` is that of Mamba 1's time step. `whole_gates`: how many of Kimi's two gates go through no
-    narrower width.
+    narrower width. `chunk`: tokens that Mamba 2 works on at once.
     """
 
     kind: Literal["mamba1", "mamba2", "conv", "delta", "kimi", "lightning"]
@@ -50,6 +54,7 @@ class Recurrent:
     kernel: int
     state_dtype: str = ""
     rank: int = 0
+    chunk: int = CHUNK
     whole_gates: int = 0
 
     def state_bytes(self, tensor_parallel: int, dtype_bytes: int) -> int:
@@ -236,4 +241,5 @@ def _mamba2(text: Fields, model_type: str) -> Recurrent:
         text.need("mamba_d_state", "ssm_state_size", "state_size"),
         text.need("mamba_d_conv", "conv_kernel", default=4),
         kept if model_type == "nemotron_h" else "",
+        chunk=text.whole("mamba_chunk_size", "chunk_size") or CHUNK,
     )

@@ -1,7 +1,7 @@
 """What the engine takes beside weights and KV cache: activations, CUDA graphs, libraries, and the sampler's warm-up.
 
 Formulas fitted on vLLM 0.26.0 on an H200 (25 dense runs within 0.3 % of the KV memory; always a cold compile cache,
-which is what a new pod has), and held against 43 runs that came later, on up to four GPUs. B is max_num_batched_tokens,
+which is what a new pod has), and held against 70 runs that came later, on up to four GPUs. B is max_num_batched_tokens,
 S max_num_seqs, h and I hidden and intermediate size, V the vocabulary. Figures outside NVIDIA are allowances; `spread`
 says how far to trust them.
 """
@@ -14,6 +14,7 @@ from vllm_operator.fit.architectures import NEW_RUNNER_EXPERTS, NEW_RUNNER_SPECU
 from vllm_operator.fit.experts import Experts
 from vllm_operator.fit.heads import Latent
 from vllm_operator.fit.shape import ModelShape
+from vllm_operator.fit.trial import LEAST, kept_outputs, level_buffers, trial, tries_encoders
 from vllm_operator.fit.values import GIB, MIB, Accelerator, Arguments
 
 NON_TORCH = 240 * MIB
@@ -104,8 +105,10 @@ def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, 
         copies = SPECULATED if arguments.speculative_method else SAMPLED
         beside = _workspace(shape, arguments, tokens) + _states(shape, arguments, tokens)
         activations = max(activations, int(copies * logits) + tokens * shape.hidden * 2 + beside)
+        activations += kept_outputs(shape, tokens, dtype_bytes)
     if not old:
         activations = max(activations, _sampling(shape, arguments, tokens, seqs, dtype_bytes))
+    activations += level_buffers(shape, tokens, dtype_bytes)
     return Overhead(
         activations=activations,
         non_torch=_non_torch(shape, arguments, accelerator, tokens * dtype_bytes) if parallel else NON_TORCH,
@@ -115,10 +118,15 @@ def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, 
         # An encoder's trial run leaves memory behind that the sampler takes, how much is not known.
         warm_up_is_sure=seqs <= MEASURED_SEQS and not shape.encoders,
         spread=SPREAD.get(accelerator.vendor, 2 * GIB),
-        uncounted=UNMEASURED
-        if shape.encoders or is_unmeasured(shape)
-        else _per_layer_copy(shape, arguments, dtype_bytes),
+        uncounted=_uncounted(shape, arguments, tokens, dtype_bytes, old),
     )
+
+
+def _uncounted(shape: ModelShape, arguments: Arguments, tokens: int, dtype_bytes: int, old: bool) -> int:
+    if shape.encoders:
+        length = arguments.max_model_len if (arguments.max_model_len or 0) > 0 else shape.usual
+        return trial(shape, tokens, length or 0) if tries_encoders(arguments, old=old) else LEAST
+    return UNMEASURED if is_unmeasured(shape) else _per_layer_copy(shape, arguments, dtype_bytes)
 
 
 def _per_layer_copy(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> int:
@@ -164,7 +172,7 @@ def uses_old_runner(shape: ModelShape, arguments: Arguments) -> bool:
 
     Source: VllmConfig.use_v2_model_runner.
     """
-    if shape.recurrent is not None or shape.is_encoder or shape.is_crossed or arguments.runner == "pooling":
+    if shape.recurrent is not None or shape.is_encoder or arguments.runner == "pooling":
         return True
     if arguments.speculative_method and arguments.speculative_method not in NEW_RUNNER_SPECULATION:
         return True
@@ -187,7 +195,9 @@ def _forward(shape: ModelShape, arguments: Arguments, tokens: int, dtype_bytes: 
         peak += 6 * tokens * shape.layers * shape.per_layer.width
     if shape.latent is not None:
         peak = _latent(shape, shape.latent, tokens, ways) + 40 * MIB
-    if not arguments.enforce_eager and shape.experts is None and shape.recurrent is None:
+    # Behind an encoder the embeddings are looked up before the compiled part (measured on Qwen3 VL, Gemma 3 and 4).
+    looked_up = any(not encoder.hears for encoder in shape.encoders)
+    if not (arguments.enforce_eager or looked_up) and shape.experts is None and shape.recurrent is None:
         extra = tokens * shape.hidden if arguments.quantization == "fp8" else 0
         peak = max(peak, 2 * shape.vocab * shape.hidden // ways + 4 * tokens * shape.hidden + extra)
     if arguments.enable_lora:
@@ -249,11 +259,13 @@ def _graph_mib(shape: ModelShape, arguments: Arguments) -> float:
     if shape.latent is not None:
         return 16.5  # (1)
     if shape.experts is not None:
-        return 6.5  # (9) 2.8 to 6.5
+        return 7.7  # (16) 2.8 to 7.7
     if arguments.draft_weights_bytes:
         return 8.5  # (1) two models
     if "both" in shape.kinds:
         return 8.2  # (1)
+    if shape.recurrent is not None and shape.recurrent.kind == "delta":
+        return 10.7  # (1)
     return 5.0 if shape.recurrent is not None else 5.2  # (4) 2.7 to 4.9 and (2) 4.9 and 5.1
 
 

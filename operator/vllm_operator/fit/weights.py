@@ -10,6 +10,7 @@ from math import ceil
 from vllm_operator.fit.adapters import adapter_slots
 from vllm_operator.fit.matrices import matrices
 from vllm_operator.fit.matrix import Matrix
+from vllm_operator.fit.overhead import uses_old_runner
 from vllm_operator.fit.quantization import Scheme, left_out
 from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.values import MIB, Arguments, WeightsSummary
@@ -63,9 +64,14 @@ def weights_per_gpu(
     extra = _rounding(table, shape, arguments, scheme, dtype_bytes) + shape.rope_bytes
     extra += _absorbed(shape, arguments) + adapter_slots(table, shape, arguments)
     extra += arguments.draft_weights_bytes
-    offloaded = int(max(arguments.cpu_offload_gb, 0) * 1024 * MIB)
+    offloaded = int(max(arguments.cpu_offload_gb, 0) * 1024 * MIB) if _offloads(shape, arguments) else 0
     note = _assumed(shape, scheme) if summary is None else ""
     return Weights(max(0, int(base) + extra - offloaded), missing, note)
+
+
+def _offloads(shape: ModelShape, arguments: Arguments) -> bool:
+    """vLLM 0.26's newer runner leaves all weights on the GPU whatever cpu_offload_gb says (measured: not a byte less)."""
+    return arguments.estimates_cuda_graphs or uses_old_runner(shape, arguments)
 
 
 def _assumed(shape: ModelShape, scheme: Scheme) -> str:
