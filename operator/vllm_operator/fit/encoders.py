@@ -61,11 +61,6 @@ def _seeing(part: Fields, root: Fields, text: Fields, name: str) -> Encoder:
         return Encoder(hidden, wide, layers, merge=4, films=True)
     words = root.whole("visual_vocab_size") or (tower.whole("vocab_size") if name == "visual_tokenizer_config" else 0)
     seen = _encoder(Fields(tower.raw("backbone_config")) if "backbone_config" in tower else tower, hears=False)
-    if "deepstack_visual_indexes" in tower:
-        # Qwen's from 3 on: what brings four patches together, once, and once for each layer that is looked into.
-        patches = 4 * seen.hidden
-        count = 1 + len(tower.wholes("deepstack_visual_indexes"))
-        return replace(seen, joins=count * patches * (patches + (tower.whole("out_hidden_size") or patches)))
     if not words:
         return _joined(seen, tower, root, text)
     # Ovis tells what it sees in words of its own: their probabilities, of several patches together, and embeddings.
@@ -86,11 +81,13 @@ def _joined(seen: Encoder, tower: Fields, root: Fields, text: Fields) -> Encoder
     kind, out = tower.text("model_type"), tower.whole("out_hidden_size") or text.whole("hidden_size") or 0
     if kind in TOWERS and not seen.hidden:
         return replace(seen, joins=TOWERS[kind])
-    merge = (tower.whole("spatial_merge_size") or 0) ** 2 if "out_hidden_size" in tower else 0
+    merges = "out_hidden_size" in tower or "deepstack_visual_indexes" in tower
+    merge = (tower.whole("spatial_merge_size") or 2) ** 2 if merges else 0
     levels = len(tower.wholes("deepstack_visual_indexes"))
     gated = kind in ("pixtral", "gemma4_vision") or "fullatt_block_indexes" in tower
     wide, joins = merge * seen.hidden, 0
     if merge:
+        # What brings the patches of a token together, once, and once for each layer that is looked into (Qwen 3 VL).
         joins = (1 + levels) * wide * (wide + out)
     elif root.text("model_type") == "mistral3":
         joins = 4 * seen.hidden**2 + seen.hidden * out + out**2
