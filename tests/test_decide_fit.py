@@ -237,6 +237,13 @@ def test_the_estimate_of_cuda_graphs_follows_the_release(image: str, estimates: 
     assert arguments_of(a_spec(), image).estimates_cuda_graphs is estimates
 
 
+@pytest.mark.parametrize(
+    ("limits", "films"), [(None, True), ({"image": 4}, True), ({"video": 1}, True), ({"video": 0}, False)]
+)
+def test_a_model_that_takes_no_films_is_not_feared_to_try_one(limits: dict[str, int] | None, films: bool):
+    assert arguments_of(a_spec(limit_mm_per_prompt=limits), "vllm/vllm-openai:v0.33.0").films is films
+
+
 def test_a_cache_on_a_cpu_is_told_in_the_words_that_set_it():
     def on(**spec: Any) -> Verdict:
         asked = a_spec(accelerator="cpu", resources={"limits": {"memory": "64Gi"}}, **spec)

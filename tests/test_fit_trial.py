@@ -40,6 +40,7 @@ def test_a_film_may_be_as_long_as_the_context() -> None:
     assert doubt(long, later=True) > 15.4 * GIB
     assert doubt(short, later=True) < 3 * GIB
     assert doubt(long, later=False) == 2 * GIB
+    assert doubt(replace(long, arguments=replace(long.arguments, films=False)), later=True) < 3 * GIB
 
 
 def test_on_a_card_that_a_long_film_may_not_fit_the_answer_is_unknown() -> None:

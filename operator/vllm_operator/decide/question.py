@@ -205,6 +205,7 @@ def arguments_of(spec: Spec, image: str) -> Arguments:
         max_lora_rank=spec.max_lora_rank or 16,
         enable_prefix_caching=spec.enable_prefix_caching,
         estimates_cuda_graphs=release is None or release >= _ESTIMATES_SINCE,
+        films=(spec.limit_mm_per_prompt or {}).get("video") != 0,
         speculative_method=speculates_by(spec.speculative_config or {}),
     )
 

@@ -125,7 +125,7 @@ def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, 
 def _uncounted(shape: ModelShape, arguments: Arguments, tokens: int, dtype_bytes: int, old: bool) -> int:
     if shape.encoders:
         length = arguments.max_model_len if (arguments.max_model_len or 0) > 0 else shape.usual
-        return trial(shape, tokens, length or 0) if tries_encoders(arguments, old=old) else LEAST
+        return trial(shape, arguments, tokens, length or 0) if tries_encoders(arguments, old=old) else LEAST
     return UNMEASURED if is_unmeasured(shape) else _per_layer_copy(shape, arguments, dtype_bytes)
 
 

@@ -45,13 +45,13 @@ def level_buffers(shape: ModelShape, tokens: int, dtype_bytes: int) -> int:
     return tokens * (shape.hidden * seeing.levels + own) * dtype_bytes
 
 
-def trial(shape: ModelShape, tokens: int, length: int) -> int:
+def trial(shape: ModelShape, arguments: Arguments, tokens: int, length: int) -> int:
     """Bytes that a trial run may take; no less than the doubt of those that were not measured."""
     seeing = _seeing(shape)
     if seeing is None:
         return LEAST
     most = max(tokens, LARGEST_IMAGE) if seeing.merge else tokens
-    if seeing.films:
+    if seeing.films and arguments.films:
         most = max(most, length)
     return max(LEAST, most * (seeing.merge or seeing.patches_per_token) * A_PATCH * seeing.hidden)
 

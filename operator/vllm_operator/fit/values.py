@@ -74,6 +74,8 @@ class Arguments:
     max_lora_rank: int = 16
     enable_prefix_caching: bool | None = None
     estimates_cuda_graphs: bool = False
+    # Whether a prompt may hold a film: no where limitMmPerPrompt gives video 0.
+    films: bool = True
     # vLLM's name of how it speculates; "" for not at all.
     speculative_method: str = ""
     # A second model for speculation, per GPU: its weights, and what it adds to the cache of one token.
