@@ -121,3 +121,27 @@ def test_a_shorter_length_or_a_smaller_cache_never_makes_it_not_fit(
     assert judge(config, None, replace(asked, max_model_len=length // 2), accelerator).fits is True
     eager = judge(config, None, replace(asked, enforce_eager=True), accelerator)
     assert eager.fits is True
+
+
+def test_the_largest_length_counts_the_batch_that_it_would_have_itself() -> None:
+    config = {
+        "architectures": ["Gemma4UnifiedForConditionalGeneration"],
+        "model_type": "gemma4_unified",
+        "dtype": "bfloat16",
+        "text_config": {
+            "model_type": "gemma4_unified_text",
+            "hidden_size": 2304,
+            "intermediate_size": 9216,
+            "num_hidden_layers": 30,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "head_dim": 256,
+            "hidden_size_per_layer_input": 0,
+            "sliding_window": 1024,
+            "max_position_embeddings": 131072,
+        },
+    }
+    spec = {"kvCacheMemory": "1Gi", "pipelineParallelSize": 2, "tensorParallelSize": 2, "maxNumSeqs": 1}
+    asked = [judged({**spec, "maxModelLen": length}, config, "amd-mi210") for length in (512, 8192, 60000)]
+
+    assert len({verdict.largest_max_model_len for verdict in asked}) == 1

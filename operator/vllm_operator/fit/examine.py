@@ -3,7 +3,8 @@
 `available = total × utilization - weights - activations - libraries - CUDA graphs`; what is left holds the KV cache.
 """
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, floor
 
@@ -92,21 +93,35 @@ def _unread(shape: ModelShape, weights: Weights, accelerator: Accelerator) -> Fi
     return Finding(problem=Problem("NoMemoryForKVCache", message), unsure=unsure, weights=weights)
 
 
-def _memory(
+def _room(
     shape: ModelShape, arguments: Arguments, accelerator: Accelerator, weights: Weights, dtype_bytes: int, total: int
-) -> Finding:
-    tokens, _ = batch_defaults(arguments, accelerator, shape)
+) -> tuple[Overhead, CachePlan, Budget]:
+    """What is taken, what a cache is made of, and what is left for it."""
     used = overhead(shape, arguments, accelerator, dtype_bytes)
-    plan = plan_cache(shape, arguments, dtype_bytes, tokens)
+    plan = plan_cache(shape, arguments, dtype_bytes, batch_defaults(arguments, accelerator, shape)[0])
     requested = ceil(total * utilization(arguments))
     taken = weights.per_gpu + used.activations + used.non_torch + used.cuda_graphs
     available = _own_share(arguments.kv_cache_memory_bytes or requested - taken, plan, arguments)
     budget = Budget(total, requested, weights.per_gpu, used.activations, used.non_torch, used.cuda_graphs, available)
+    return used, plan, budget
+
+
+def _memory(
+    shape: ModelShape, arguments: Arguments, accelerator: Accelerator, weights: Weights, dtype_bytes: int, total: int
+) -> Finding:
+    def room(length: int | None) -> tuple[Overhead, CachePlan, Budget]:
+        return _room(shape, replace(arguments, max_model_len=length), accelerator, weights, dtype_bytes, total)
+
+    used, plan, budget = room(arguments.max_model_len)
+    available = budget.available_kv
     base = Finding(weights=weights, plan=plan, used=used, budget=budget)
     if not plan.block_bytes:
         return _without_cache(shape, arguments, accelerator, base)
     longest = plan.longest(max(available, 0), shape.longest)
     asked = arguments.max_model_len
+    there = batch_defaults(replace(arguments, max_model_len=max(longest, 1)), accelerator, shape)
+    if (asked is None or asked > 0) and there != batch_defaults(arguments, accelerator, shape):
+        longest = _longest_with_its_batch(room, shape.longest)
     length = shape.usual if asked is None else max(min(longest, shape.usual), 1) if asked < 0 else asked
     found = replace(base, length=length, longest=longest, tight=_tight(budget, used, arguments))
     problem = _shortage(arguments, accelerator, found)
@@ -122,6 +137,16 @@ def _memory(
     if problem is None and sure < enough:
         return replace(found, unsure=_doubt(doubt, used, accelerator))
     return _refused(found, problem)
+
+
+def _longest_with_its_batch(room: Callable[[int], tuple[Overhead, CachePlan, Budget]], most: int) -> int:
+    """The longest request that fits, where few short requests make a smaller batch than that one would."""
+
+    def is_too_long(length: int) -> bool:
+        _, plan, budget = room(length)
+        return plan.blocks(length) > budget.available_kv // plan.block_bytes - 1
+
+    return bisect_left(range(1, most + 1), True, key=is_too_long)  # as many as come before the first that is too long
 
 
 def _doubt(doubt: int, used: Overhead, accelerator: Accelerator) -> str:
