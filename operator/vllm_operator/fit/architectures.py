@@ -25,7 +25,7 @@ MULTI_HEAD_LATENT = frozenset(
             "kimi_k2",
             "kimi_linear",
         ),
-        *("longcat_flash", "mistral4", "pangu_ultra_moe"),
+        *("longcat_flash", "mistral4", "pangu_ultra_moe", "sarvam_mla"),
     }
 )
 """Model types whose attention vLLM caches as one latent vector once `kv_lora_rank` is set (its is_deepseek_mla)."""

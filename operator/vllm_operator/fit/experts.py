@@ -60,7 +60,14 @@ def _shared(text: Fields, wide: int, model_type: str) -> int:
         return text.need("intermediate_size")
     shared = text.whole("shared_expert_intermediate_size")
     each = text.whole("moe_shared_expert_intermediate_size") or 0
-    if each and model_type in ("nemotron_h", "bailing_moe", "bailing_moe_v2", "bailing_hybrid"):
+    if each and model_type in (
+        "nemotron_h",
+        "bailing_moe",
+        "bailing_moe_v2",
+        "bailing_hybrid",
+        "sarvam_moe",
+        "sarvam_mla",
+    ):
         number = text.whole("n_shared_experts", "num_shared_experts", least=0)
         return each * (1 if number is None else number)
     return (
