@@ -1,5 +1,6 @@
 """Families that choose what their attention reads, keep one key for many tokens, or carry several streams."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -211,3 +212,14 @@ def test_hunyuan_4_has_an_index_where_attention_is_sparse() -> None:
 
     assert [plan_cache(shape, Arguments(), 2, 8192).block_tokens for shape in (plain, sparse)] == [16, 64]
     assert sparse.latent is not None and len(sparse.latent.unindexed) == 34 - 9
+
+
+def test_the_longest_request_is_held_against_the_larger_batches_that_it_would_have() -> None:
+    """One request at a time, and a batch is no longer than it: Llama 4 keeps its chunks and two batches."""
+    config = built()["llama-4-scout"]["config"]
+    short = Arguments(tensor_parallel_size=4, max_model_len=512, max_num_seqs=1)
+    longest = judge(config, None, short, H200).largest_max_model_len
+
+    assert longest is not None and longest > 512
+    there = judge(config, None, replace(short, max_model_len=longest), H200)
+    assert there.fits is not False

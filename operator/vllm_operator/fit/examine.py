@@ -120,7 +120,8 @@ def _memory(
     longest = plan.longest(max(available, 0), shape.longest)
     asked = arguments.max_model_len
     there = batch_defaults(replace(arguments, max_model_len=max(longest, 1)), accelerator, shape)
-    if (asked is None or asked > 0) and there != batch_defaults(arguments, accelerator, shape):
+    grows = there != batch_defaults(arguments, accelerator, shape) or shape.compressed is not None
+    if (asked is None or asked > 0) and grows:
         longest = _longest_with_its_batch(room, shape.longest)
     length = shape.usual if asked is None else max(min(longest, shape.usual), 1) if asked < 0 else asked
     found = replace(base, length=length, longest=longest, tight=_tight(budget, used, arguments))
