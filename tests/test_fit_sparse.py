@@ -223,3 +223,23 @@ def test_the_longest_request_is_held_against_the_larger_batches_that_it_would_ha
     assert longest is not None and longest > 512
     there = judge(config, None, replace(short, max_model_len=longest), H200)
     assert there.fits is not False
+
+
+def test_inklings_convolutions_remember_a_few_tokens_in_pages_of_their_own() -> None:
+    shape = shape_of("inkling")
+    plan = plan_cache(shape, Arguments(), 2, 8192)
+
+    assert plan.groups == (
+        Group("sliding", 5, 16),
+        Group("sliding", 6, 4, 4),
+        Group("full", 1, 32),
+    )
+    assert plan.bytes_per_token == 55 * 2 * 16 * 128 * 2 + 11 * 2 * 8 * 128 * 2
+    assert shape.experts is not None and len(shape.experts.layers) == 64
+
+
+def test_inkling_may_name_the_attention_of_its_layers() -> None:
+    named = ["hybrid_sliding" if (i + 1) % 6 else "hybrid" for i in range(66)]
+
+    assert shape_of("inkling", local_layer_ids=None, layer_types=named) == shape_of("inkling")
+    assert "local_layer_ids" in shape_of("inkling", local_layer_ids=None).missing

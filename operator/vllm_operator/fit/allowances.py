@@ -11,8 +11,8 @@ GATHERED = 4
 
 
 def is_unmeasured(shape: ModelShape) -> bool:
-    """Families of several streams, of compressed keys or of an index of their own."""
-    return shape.streams is not None or shape.compressed is not None or shape.index is not None
+    """Families of several streams, of compressed keys, of an index of their own or of convolutions beside attention."""
+    return any(part is not None for part in (shape.streams, shape.compressed, shape.index, shape.convolutions))
 
 
 def buffers(shape: ModelShape, tokens: int, length: int) -> int:

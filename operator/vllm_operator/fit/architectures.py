@@ -56,7 +56,7 @@ class Family(BaseModel):
     kept whole. `crossed`: every layer attends to an encoder's output, too. `reads`: fields that the fit refuses of other families.
     `streams`: several residual streams, mixed once more at the `ended` model's end. `index`: how sparse attention keeps what it
     chooses by. `plain_positions`: the rotary table is no longer for images. `shared_blocks`: layers take turns with few transformers.
-    `tower`: hidden size, width and layers of an encoder of images that no config tells of.
+    `convolved`: short convolutions beside attention. `tower`: hidden size, width and layers of an encoder of images that no config tells of.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,6 +80,7 @@ class Family(BaseModel):
     index: Literal["", "beside", "pooled", "compressed"] = ""
     plain_positions: bool = False
     shared_blocks: bool = False
+    convolved: bool = False
     tower: tuple[int, int, int] | None = None
     reads: frozenset[str] = frozenset()
 

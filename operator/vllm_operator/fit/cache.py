@@ -107,7 +107,7 @@ def plan_cache(shape: ModelShape, arguments: Arguments, dtype_bytes: int, batche
     else:
         groups, size, block = deal(stacks, tokens)
     in_flight = _batches(shape, arguments) * batched_tokens
-    kept = sum(stack.count * stack.size for stack in stacks if stack.kind != "recurrent")
+    kept = sum(stack.count * stack.size for stack in stacks if stack.kind != "recurrent" and not stack.window)
     return CachePlan(
         groups=groups,
         block_tokens=tokens,
@@ -149,18 +149,32 @@ def _usual_block(shape: ModelShape) -> int:
 
 def stacks_of(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> tuple[Stack, ...]:
     """The layers that keep something, by what they keep; a layer may have attention and a state."""
-    found: Counter[tuple[Kind, int]] = Counter()
+    found: Counter[tuple[Kind, int, int, int]] = Counter()
     beside = shape.index.key_bytes if shape.index is not None and shape.index.pooled == 1 else 0
     with_index = shape.index.layers if shape.index is not None and beside else frozenset()
     for i, (kind, heads) in enumerate(zip(shape.kinds, shape.attention, strict=True)):
         if kind in ("full", "sliding", "chunked", "both", "crossed") and not heads.shared:
             size = attention_bytes(shape, heads, arguments, dtype_bytes) + beside * (i in with_index)
             size -= shape.latent.indexer_dim * (i in shape.latent.unindexed) if shape.latent is not None else 0
-            found[_kept_as(kind, arguments), size] += 1
-            found["cross", size] += kind == "crossed"
+            found[_kept_as(kind, arguments), size, 0, 0] += 1
+            found["cross", size, 0, 0] += kind == "crossed"
+            found["sliding", *_convolved(shape, heads, arguments, dtype_bytes)] += shape.convolutions is not None
         if kind in ("recurrent", "both") and shape.recurrent is not None:
-            found["recurrent", shape.recurrent.state_bytes(arguments.tensor_parallel_size, dtype_bytes)] += 1
-    return tuple(Stack(kind, count, size) for (kind, size), count in found.items() if size and count)
+            found["recurrent", shape.recurrent.state_bytes(arguments.tensor_parallel_size, dtype_bytes), 0, 0] += 1
+    return tuple(
+        Stack(kind, count, size, tokens, window)
+        for (kind, size, tokens, window), count in found.items()
+        if size and count
+    )
+
+
+def _convolved(shape: ModelShape, heads: Heads, arguments: Arguments, dtype_bytes: int) -> tuple[int, int, int]:
+    """(bytes a token, tokens in a block, window) of what short convolutions remember; zeros without."""
+    held = shape.convolutions
+    if held is None:
+        return 0, 0, 0
+    size = held.token_bytes(heads, shape.hidden, arguments.tensor_parallel_size, dtype_bytes)
+    return size, held.kernel, held.kernel
 
 
 def _kept_as(kind: LayerKind, arguments: Arguments) -> Kind:

@@ -133,6 +133,20 @@ def _ernie_vl(text: Fields) -> Told:
     }
 
 
+def _inkling(text: Fields) -> Told:
+    """Inkling lists its sliding layers, and the first ones without experts; transformers names each layer's attention."""
+    layers, local = min(text.whole("num_hidden_layers") or 0, LARGEST_LAYERS), set(text.wholes("local_layer_ids"))
+    named = text.texts("layer_types")
+    sliding = [name == "hybrid_sliding" for name in named] or [i in local for i in range(layers)]
+    if not named and not local:
+        text.missing.append("local_layer_ids")
+    return {
+        "layer_types": _marked(sliding, "sliding_attention", FULL),
+        "sliding_window": text.whole("sliding_window_size", "sliding_window"),
+        "first_k_dense_replace": text.whole("dense_mlp_idx"),
+    }
+
+
 def _llama4(text: Fields) -> Told:
     """Llama 4's layers without positions, every fourth unless marked by zeros, see all tokens; the others a chunk."""
     layers = min(text.whole("num_hidden_layers") or 0, LARGEST_LAYERS)
@@ -238,6 +252,8 @@ DIALECTS: Mapping[str, Callable[[Fields], Told]] = {
     "glm5_next": _glm_next,
     "glm5_next_text": _glm_next,
     "hy_v4": _hunyuan4,
+    "inkling_mm_model": _inkling,
+    "inkling_text": _inkling,
     "laguna": _laguna,
     "llama4_text": _llama4,
     "longcat_flash": _longcat,

@@ -57,6 +57,9 @@ def _attention(shape: ModelShape) -> Iterator[Matrix]:
         return
     pairs = list(zip(shape.kinds, shape.attention, strict=True))
     with_attention = [heads for kind, heads in pairs if kind not in ("recurrent", "none")]
+    if shape.convolutions is not None:
+        for heads, layers in Counter(with_attention).items():
+            yield Matrix(heads.query * shape.convolutions.relative * shape.hidden, layers, inputs=shape.hidden)
     # The attention to an encoder's output is made as the other is.
     with_attention += [heads for kind, heads in pairs if kind == "crossed"]
     for heads, layers in Counter(with_attention).items():

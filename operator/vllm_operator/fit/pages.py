@@ -11,11 +11,20 @@ Kind = Literal["full", "sliding", "chunked", "recurrent", "cross", "ring"]
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Layers that keep the same: bytes a token, or of recurrent ones bytes a request."""
+    """Layers that keep the same: bytes a token, or of recurrent ones bytes a request.
+
+    `tokens` of a block and `window` where they are not the model's.
+    """
 
     kind: Kind
     count: int
     size: int
+    tokens: int = 0
+    window: int = 0
+
+    def page(self, tokens: int) -> int:
+        """Bytes of a block of so many tokens, unless it has its own."""
+        return self.size if self.kind == "recurrent" else (self.tokens or tokens) * self.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +56,16 @@ def deal(stacks: tuple[Stack, ...], tokens: int) -> tuple[tuple[Group, ...], int
     if len({stack.kind for stack in stacks}) == 1 and stacks[0].kind != "recurrent":
         count = sum(stack.count for stack in stacks)
         return (Group(stacks[0].kind, 1, tokens),), count, tokens * sum(stack.count * stack.size for stack in stacks)
-    pages = [stack.size if stack.kind == "recurrent" else tokens * stack.size for stack in stacks]
+    pages = [stack.page(tokens) for stack in stacks]
     page = max(pages)
     size = _group_size(tuple(stack.count for stack in stacks))
     groups = (
-        Group(stack.kind, -(-stack.count // size), tokens * (page // own) if page % own == 0 else tokens)
+        Group(
+            stack.kind,
+            -(-stack.count // size),
+            (stack.tokens or tokens) * (page // own if page % own == 0 else 1),
+            stack.window,
+        )
         for stack, own in zip(stacks, pages, strict=True)
     )
     return tuple(groups), size, page * size

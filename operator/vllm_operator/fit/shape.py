@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from vllm_operator.fit.architectures import MULTI_HEAD_LATENT, Family, families
 from vllm_operator.fit.blocks import SharedBlocks, read_blocks
 from vllm_operator.fit.compressed import Compressed, read_compressed
+from vllm_operator.fit.convolutions import Convolutions, read_convolutions
 from vllm_operator.fit.dialects import LARGEST_LAYERS, canonical
 from vllm_operator.fit.encoders import Encoder, encoder_notes, read_encoders
 from vllm_operator.fit.experts import Experts, read_experts
@@ -60,6 +61,7 @@ class ModelShape:
     streams: Streams | None
     ngrams: Ngrams | None
     blocks: SharedBlocks | None
+    convolutions: Convolutions | None
     encoders: tuple[Encoder, ...]
     longest: int
     usual: int
@@ -111,21 +113,15 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
     part = _text_part(root)
     model_type = part.text("model_type") or root.text("model_type")
     text = canonical(part, model_type)
-    family = families().get(model_type)
-    if family is None:
-        named = f"model_type {model_type} (not one the fit knows)" if model_type else "model_type"
-        elsewhere = root.text("text_model_id")
-        root.missing.append(f"the config of {elsewhere[:96]}, which text_model_id names" if elsewhere else named)
+    family = _family(root, model_type)
     rules = (family or Family(mlp="gated")).within(nested=part is not root)
-    layers = _layers(text, rules, model_type)
-    hidden = _need(text, rules, "hidden_size", "n_embd", "d_model")
+    layers, hidden = _layers(text, rules, model_type), _need(text, rules, "hidden_size", "n_embd", "d_model")
     kinds = read_kinds(text, rules, layers, model_type)
     heads = read_heads(text, rules, kinds, hidden)
     experts = read_experts(text, layers, model_type)
     width = read_width(text, rules, hidden, model_type, experts)
     longest, usual = context_lengths(text, rules, model_type)
-    encoders = read_encoders(root, text, rules)
-    compressed, ngrams = read_compressed(text, rules, layers), read_ngrams(text, rules)
+    encoders, ngrams = read_encoders(root, text, rules), read_ngrams(text, rules)
     _refuse_unread(text, root, rules)
     return ModelShape(
         model_type=model_type,
@@ -144,17 +140,16 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         made_through=read_latent(text, rules, model_type),
         experts=experts,
         per_layer=read_per_layer(text, rules),
-        compressed=compressed,
+        compressed=read_compressed(text, rules, layers),
         index=read_index(text, rules, kinds),
         streams=read_streams(text, rules),
         ngrams=ngrams,
         blocks=read_blocks(text, rules, hidden),
+        convolutions=read_convolutions(text, rules),
         encoders=encoders,
         longest=longest,
         usual=usual,
-        rope_bytes=_rope_bytes(text, rules, model_type, kinds, heads)
-        if compressed is None
-        else _tables(text, compressed),
+        rope_bytes=_tables(text, rules, layers) or _rope_bytes(text, rules, model_type, kinds, heads),
         dtype=root.text("torch_dtype", "dtype") or text.text("torch_dtype", "dtype"),
         quantization=_quantization(root, text),
         draft_layers=text.whole("num_nextn_predict_layers") or 0,
@@ -162,6 +157,16 @@ def read_shape(config: Mapping[str, object]) -> ModelShape:
         missing=tuple(dict.fromkeys(root.missing)),
         assumed=_assumed(encoders, yarn_lengths(text, rules), ngrams),
     )
+
+
+def _family(root: Fields, model_type: str) -> Family | None:
+    """The family of this name; one that the fit does not know is noted as missing."""
+    family = families().get(model_type)
+    if family is None:
+        named = f"model_type {model_type} (not one the fit knows)" if model_type else "model_type"
+        elsewhere = root.text("text_model_id")
+        root.missing.append(f"the config of {elsewhere[:96]}, which text_model_id names" if elsewhere else named)
+    return family
 
 
 def _text_part(root: Fields) -> Fields:
@@ -207,8 +212,11 @@ def _rope_bytes(
     )
 
 
-def _tables(text: Fields, compressed: Compressed) -> int:
-    """Bytes of rotary tables in 32 bits, for all positions of the config."""
+def _tables(text: Fields, rules: Family, layers: int) -> int:
+    """Bytes of rotary tables in 32 bits, for all positions of the config; 0 for a family that has them in 16."""
+    compressed = read_compressed(text, rules, layers)
+    if compressed is None:
+        return 0
     return 4 * text.need("max_position_embeddings") * compressed.rope_dim * compressed.tables
 
 
