@@ -22,7 +22,7 @@ from vllm_operator.cluster.connection import proxy_of
 from vllm_operator.queue import Key
 from vllm_operator.resync import Resync
 
-QUIET = 0.8  # longer than the queue's spacing and than every step of the cluster below
+QUIET = 2.0  # much longer than the queue's spacing and than every step of the cluster below: the machine may be busy
 
 
 def cost(op: Operator) -> Counter[str]:
