@@ -42,6 +42,10 @@ _OF_A_PLUGIN: Final = (
     "It was raised in {path}, which is no part of vLLM: mend that code, or take out what has it loaded (an argument such as "
     "--logits-processors, a plugin of the `image` or of the accelerator's profile). It restarts by itself, and fails again until then."
 )
+_OF_A_CUT: Final = (
+    "It restarts by itself. Read the log from its beginning: the first ERROR of EngineCore or a Worker names the cause; where "
+    "there is none suspect host memory: raise `resources.limits.memory`."
+)
 _OF_A_TRANSFER: Final = (
     "It restarts by itself. When it repeats: servers that pass KV cache to each other need the same `image` and model, most "
     "often the same `tensorParallelSize`, `blockSize` and `kvCacheDtype`, too, and must reach each other; another `image` version "
@@ -178,7 +182,8 @@ def _by_a_request(seen: Evidence, exit_code: int | None) -> Failure | None:
 
 
 def _of_service(seen: Evidence, exit_code: int | None) -> Failure:
-    cause = f": {seen.root.rstrip('.')}" if seen.root else " and logged no error"
+    silent = " and logged no error" if seen.whole else "; this part of its log does not say of what"
+    cause = f": {seen.root.rstrip('.')}" if seen.root else silent
     after = "" if exit_code else " The server ends after it, with exit code 0."
     of_a_draft = _OF_A_DRAFT if "/spec_decode/" in seen.stack else _OF_AN_ERROR
     of_an_error = _OF_A_TRANSFER if "/kv_transfer/" in seen.stack else of_a_draft
@@ -187,7 +192,7 @@ def _of_service(seen: Evidence, exit_code: int | None) -> Failure:
     return failure(
         Reason.EngineDied,
         f"The engine died in service{cause}.{after}",
-        remedy=of_an_error if seen.root else None,
+        remedy=of_an_error if seen.root else None if seen.whole else _OF_A_CUT,
         excerpt=_raised(seen) if seen.root else seen.text[-1024:],
         rule=_IN_SERVICE,
     )
