@@ -11,6 +11,7 @@ import pytest
 from tests.hub.models import write_model
 from tests.hub.running import Ended, files_in, run
 from tests.stores.gcs import FakeGoogleStorage
+from tests.stores.host import Host
 from tests.stores.s3 import MotoS3
 
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
@@ -96,3 +97,22 @@ def test_odd_prefixes_and_names_arrive_as_they_are(moto: MotoS3, tmp_path: Path)
 
     assert ended.code == 0, ended.output
     assert files_in(tmp_path / "to/model") == files_in(folder) | {".vllm-operator/manifest.json"}
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "advice"),
+    [
+        ("RequestTimeTooSkewed", "HubRefused", "clock of the node"),
+        ("AllAccessDisabled", "HubRefused", "ask its owner"),
+        ("AccessDenied", "InvalidToken", "s3:ListBucket"),
+    ],
+)
+def test_a_store_that_forbids_says_why(tmp_path: Path, code: str, reason: str, advice: str) -> None:
+    body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
+    with Host(403, body, {"Content-Type": "application/xml"}) as store:
+        environment = {"AWS_ENDPOINT_URL": store.url, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
+        request = {"source": "s3://models/llama", "backoffSeconds": 0}
+        ended = run("inspect", request, tmp_path / "work", {**environment, "AWS_REGION": "us-east-1"})
+
+    assert ended.answer["reason"] == reason
+    assert advice in ended.answer["remedy"] and code in ended.answer["message"]

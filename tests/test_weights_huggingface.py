@@ -245,3 +245,11 @@ for text in ("s3://bucket/x", "modelscope://org/name"):
 sys.exit("huggingface_hub" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(OPERATOR), "AWS_REGION": "x"}, check=True)
+
+
+def test_a_proxy_that_wants_a_login_is_told_from_the_hub() -> None:
+    with Host(407) as host, pytest.raises(WeightsError) as caught:
+        listed(host)
+
+    assert "proxy" in caught.value.message and "HTTP 407" in caught.value.message
+    assert "Have the proxy let these pods through" in caught.value.remedy

@@ -40,6 +40,13 @@ BAD_CREDENTIALS = re.compile(
 )
 NO_CREDENTIALS = re.compile(r"InstanceCredential|TokenRequest|OpenCredentials|DecodeCredentials|CredentialProvider")
 """obstore's words where nothing in its chain of credentials answers."""
+NOT_OF_RIGHTS = {
+    "RequestTimeTooSkewed": "Have the clock of the node set right, where it differs from the store's: the keys are not at fault.",
+    "AllAccessDisabled": "The store has shut this bucket: ask its owner, or name another.",
+    "AccountProblem": "The store has shut the account of these keys: ask its owner, or use keys of another.",
+    "InvalidObjectState": "The object lies in an archive (Glacier): have it restored first.",
+}
+"""S3's codes of a 403 that no policy and no other key cures, and what does."""
 NOT_TRUSTED = re.compile(r"InvalidCertificate\(\s*(\w+)")
 ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
 STATUS = re.compile(r"status(?: code)?: (\d{3})")
@@ -139,11 +146,7 @@ class Bucket:
         if status == 404:
             return self._absent(None)
         if status == 403 or isinstance(error, exceptions.PermissionDeniedError):
-            return WeightsError(
-                Reason.INVALID_TOKEN,
-                f"{self.where} may not be read with these credentials: {short}",
-                "Grant reading and listing of the prefix (s3:GetObject and s3:ListBucket; storage.objects.get and .list).",
-            )
+            return self._forbidden(said, short)
         if status == 429 or "SlowDown" in said:
             remedy = "Wait, or lower the parallelism."
             return WeightsError(Reason.HUB_RATE_LIMITED, f"{self.where} limits the rate of requests.", remedy)
@@ -152,6 +155,18 @@ class Bucket:
         if found := NOT_TRUSTED.search(said):
             return wire.not_trusted(self.where, found[1])
         return self._unreachable(status, short)
+
+    def _forbidden(self, said: str, short: str) -> WeightsError:
+        """A 403 is not always about rights: the store's own code tells."""
+        for words, remedy in NOT_OF_RIGHTS.items():
+            if words in said:
+                return WeightsError(Reason.HUB_REFUSED, f"{self.where} refuses every request: {short}", remedy)
+        return WeightsError(
+            Reason.INVALID_TOKEN,
+            f"{self.where} may not be read with these credentials: {short}",
+            "Grant reading and listing of the prefix (s3:GetObject and s3:ListBucket; storage.objects.get and .list), "
+            "where the store's words name nothing else.",
+        )
 
     def _unreachable(self, status: int, short: str) -> WeightsError:
         if 300 <= status < 500 and status != 408:

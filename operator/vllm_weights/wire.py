@@ -110,10 +110,17 @@ def status_failure(status: int, host: str, about: str, seconds: float | None) ->
         failure = unreachable(host, f"HTTP {status}")
         failure.retry_after = seconds
         return failure
+    if status == 407:
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"A proxy before {host} wants a login (HTTP 407) {about}.",
+            "Have the proxy let these pods through (or give its address with user and password, where the image sets one), "
+            "or have a mirror set that is reached without it.",
+        )
     return WeightsError(
         Reason.HUB_REFUSED,
         f"{host} answered HTTP {status} {about}.",
-        "Check the name of the source, and that the endpoint speaks this protocol.",
+        "Check the name of the source, that the endpoint speaks this protocol, and what stands before it (a proxy).",
     )
 
 
