@@ -116,3 +116,40 @@ def test_a_store_that_forbids_says_why(tmp_path: Path, code: str, reason: str, a
 
     assert ended.answer["reason"] == reason
     assert advice in ended.answer["remedy"] and code in ended.answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "message", "advice"),
+    [
+        (
+            403,
+            "<Error><Code>AccessDenied</Code><Message>not authorized to perform: kms:Decrypt</Message></Error>",
+            "AccessDenied: not authorized to perform: kms:Decrypt",
+            "name nothing else",
+        ),
+        (403, "<!DOCTYPE html><html><title>Filter</title></html>", "no object storage", "a proxy or a filter"),
+        (404, "<html><title>404</title></html>", "no object storage", "Check the endpoint"),
+        (301, "<Error><Code>PermanentRedirect</Code><Message>elsewhere</Message></Error>", "llama", "AWS_REGION"),
+    ],
+)
+def test_a_stores_own_words_are_shown_and_a_page_is_none(
+    tmp_path: Path, status: int, body: str, message: str, advice: str
+) -> None:
+    with Host(status, body.encode(), {"Content-Type": "text/plain"}) as store:
+        environment = {"AWS_ENDPOINT_URL": store.url, "AWS_ACCESS_KEY_ID": "keykey", "AWS_SECRET_ACCESS_KEY": "secret"}
+        request = {"source": "s3://models/llama", "backoffSeconds": 0}
+        ended = run("inspect", request, tmp_path / "work", {**environment, "AWS_REGION": "us-east-1"})
+
+    assert ended.code == 3, ended.output
+    assert message in ended.answer["message"] and advice in ended.answer["remedy"]
+
+
+def test_googles_words_are_shown_without_amazons(tmp_path: Path) -> None:
+    body = b'{"error": {"code": 400, "message": "Bucket is requester pays bucket but no user project provided."}}'
+    with Host(400, body, {"Content-Type": "application/json"}) as store:
+        environment = {"GOOGLE_BASE_URL": store.url, "GOOGLE_SKIP_SIGNATURE": "true"}
+        request = {"source": "gs://models/llama", "backoffSeconds": 0}
+        ended = run("inspect", request, tmp_path / "work", environment)
+
+    assert "requester pays" in ended.answer["message"]
+    assert "AWS" not in ended.answer["remedy"]

@@ -296,3 +296,14 @@ def test_the_library_recognises_each_error(
     fake.fail_next = fails
     with pytest.raises(error):
         library(fake, token).list_repo_files(repo, "model", revision=revision)
+
+
+@pytest.mark.parametrize("token", [None, "x"])
+def test_a_filters_page_is_no_word_of_modelscopes(token: str | None) -> None:
+    with (
+        Host(403, b"<html>Blocked</html>", {"Content-Type": "text/html"}) as host,
+        pytest.raises(WeightsError) as caught,
+    ):
+        listed(host, token)
+
+    assert caught.value.reason is Reason.HUB_REFUSED and "filter" in caught.value.remedy

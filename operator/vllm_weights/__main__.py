@@ -24,6 +24,7 @@ from vllm_weights.node import clear, prepare
 from vllm_weights.progress import Progress, served
 from vllm_weights.pull import Pull
 from vllm_weights.request import parse
+from vllm_weights.tokens import without_secrets
 
 DEFAULT_PROGRESS_PORT = 8079
 DEFAULT_PROGRESS_FILE = "/tmp/vllm-weights-progress.json"
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:  # The last resort: still one JSON answer, and the traceback in the log.
-        traceback.print_exc()
+        print(without_secrets(traceback.format_exc(), environment), file=sys.stderr, flush=True)
         remedy = "Look at the log of this container, and report it."
         failure = WeightsError(Reason.DOWNLOAD_FAILED, f"{type(error).__name__}: {error}", remedy)
         termination.write(failure.as_json() | {"excerpt": _where(error)}, environment)

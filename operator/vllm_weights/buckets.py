@@ -48,6 +48,11 @@ NOT_OF_RIGHTS = {
 }
 """S3's codes of a 403 that no policy and no other key cures, and what does."""
 NOT_TRUSTED = re.compile(r"InvalidCertificate\(\s*(\w+)")
+_PAGE = re.compile(r"(?i)<!doctype html|<html\b")
+_CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]{1,400})(?:</Message>|$)|\"message\": ?\"((?:[^\"\\]|\\.){1,400})\"")
+_DETAILS = re.compile(r"<Details>([^<]{1,300})")
+_ELSEWHERE = re.compile(r"incorrectly configured region|PermanentRedirect|AuthorizationHeaderMalformed")
 ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
 STATUS = re.compile(r"status(?: code)?: (\d{3})")
 
@@ -119,7 +124,7 @@ class Bucket:
             assert file is not None
             raise wire.source_changed(file, "the object was replaced") from error
         except (FileNotFoundError, exceptions.NotFoundError) as error:
-            raise self._absent(file) from error
+            raise self._absent(file, str(error)) from error
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise self._failure(error) from error
         except BaseException as error:
@@ -127,7 +132,9 @@ class Bucket:
                 raise
             raise _cannot_be_asked(self.where, str(error)) from error
 
-    def _absent(self, file: RemoteFile | None) -> WeightsError:
+    def _absent(self, file: RemoteFile | None, said: str) -> WeightsError:
+        if _PAGE.search(said):
+            return _no_store(self.where, _words(said))
         if file is not None:
             return WeightsError(
                 Reason.WEIGHTS_MISSING, f"{self.where} has no {file.path} any more.", "Inspect the model again."
@@ -136,15 +143,15 @@ class Bucket:
 
     def _failure(self, error: Exception) -> WeightsError:
         said = str(error)
-        short = " ".join(said.partition("Debug source")[0].split())[:300]
+        short = _words(said)
         found = STATUS.search(said)
         status = int(found[1]) if found else 0
         if "Config error" in said:
             return _cannot_be_asked(self.where, short)
         if BAD_CREDENTIALS.search(said) or status == 401 or isinstance(error, exceptions.UnauthenticatedError):
             return _bad_credentials(self.where, f"does not accept the credentials: {short}")
-        if status == 404:
-            return self._absent(None)
+        if status == 404 or _PAGE.search(said):
+            return self._absent(None, said)
         if status == 403 or isinstance(error, exceptions.PermissionDeniedError):
             return self._forbidden(said, short)
         if status == 429 or "SlowDown" in said:
@@ -165,18 +172,40 @@ class Bucket:
             Reason.INVALID_TOKEN,
             f"{self.where} may not be read with these credentials: {short}",
             "Grant reading and listing of the prefix (s3:GetObject and s3:ListBucket; storage.objects.get and .list), "
-            "where the store's words name nothing else.",
+            "where the store's words name nothing else; without keys (AWS_SKIP_SIGNATURE, GOOGLE_SKIP_SIGNATURE) only what is public is given.",
         )
 
     def _unreachable(self, status: int, short: str) -> WeightsError:
-        if 300 <= status < 500 and status != 408:
-            remedy = "Check the endpoint and the region (AWS_REGION must be the bucket's own)."
-            return WeightsError(Reason.HUB_REFUSED, f"{self.where} answered HTTP {status}: {short}", remedy)
+        if (300 <= status < 500 and status != 408) or _ELSEWHERE.search(short):
+            remedy = (
+                "Check the endpoint and the region (AWS_REGION must be the bucket's own), and what the store's words name."
+                if self.kind == "s3"
+                else "Correct what the store's words name; else check the endpoint (GOOGLE_BASE_URL)."
+            )
+            answered = f"answered HTTP {status}" if status else "does not answer here"
+            return WeightsError(Reason.HUB_REFUSED, f"{self.where} {answered}: {short}", remedy)
         return WeightsError(
             Reason.HUB_UNREACHABLE,
             f"{self.where} cannot be reached or breaks off: {short}",
             "Check the endpoint (AWS_ENDPOINT_URL, GOOGLE_BASE_URL), and that the namespace may reach it.",
         )
+
+
+def _words(said: str) -> str:
+    """The store's own code and sentence where it gives them, else the library's words, shortened."""
+    code, message = _CODE.search(said), _MESSAGE.search(said)
+    if code or message:
+        told = [(found[1] or found[2]).strip() for found in (code, message, _DETAILS.search(said)) if found]
+        return ": ".join(told)[:600]
+    return " ".join(said.partition("Debug source")[0].split())[:300]
+
+
+def _no_store(where: str, words: str) -> WeightsError:
+    return WeightsError(
+        Reason.HUB_REFUSED,
+        f"What answers for {where} is no object storage: {words}",
+        "Check the endpoint (AWS_ENDPOINT_URL, GOOGLE_BASE_URL), and whether a proxy or a filter answers in its place.",
+    )
 
 
 def _bad_credentials(where: str, how: str) -> WeightsError:

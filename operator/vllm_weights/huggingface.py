@@ -32,6 +32,7 @@ from vllm_weights import VERSION, wire
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.headers import DTYPE, MOST, MOST_DTYPES
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
+from vllm_weights.tokens import bare_token
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 BAD_TOKEN = "Invalid credentials in Authorization header"
@@ -58,7 +59,7 @@ class HuggingFace:
         self.endpoint = wire.whole_address("HF_ENDPOINT", environment.get("HF_ENDPOINT") or DEFAULT_ENDPOINT)
         self.host = wire.host_of(self.endpoint)
         self._page = urlsplit(self.endpoint)._replace(netloc=self.host).geturl()
-        token = (environment.get("HF_TOKEN") or environment.get("HUGGING_FACE_HUB_TOKEN") or "").strip()
+        token = bare_token(environment, "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
         self.has_token = bool(token)
         self._silence_seconds = silence_seconds
         # False, not None: for None the library looks for a token in the home folder.
@@ -145,7 +146,8 @@ class HuggingFace:
                 return WeightsError(
                     Reason.REVISION_NOT_FOUND,
                     f"{self.repo} has no revision {revision!r}.",
-                    "Correct spec.revision: a branch, a tag or a whole commit id; leave it out for main.",
+                    "Correct spec.revision: a branch, a tag or a whole commit id; leave it out for main. "
+                    "Where that is a commit that was there before, the repository was rewritten: inspect the model again.",
                 )
             case RemoteEntryNotFoundError() if file is not None:
                 return WeightsError(
@@ -157,7 +159,7 @@ class HuggingFace:
         if response.status_code == 401 and self._is_about_the_token(response):
             return self._bad_token()
         if isinstance(error, RepositoryNotFoundError) or response.status_code in (401, 404):
-            return self._not_found()
+            return self._not_found(response)
         if response.status_code == 403:
             return self._denied(response)
         return wire.common_failure(response, self.host)
@@ -177,7 +179,7 @@ class HuggingFace:
         return WeightsError(
             Reason.HUB_REFUSED,
             f"{self.host} did not answer as the hub does for {self.repo} ({type(error).__name__}: {error}).",
-            "Check the endpoint, and whether a proxy answers in its place.",
+            "Check the endpoint (with its path), and whether a proxy answers in its place.",
         )
 
     def _gated(self) -> WeightsError:
@@ -188,7 +190,14 @@ class HuggingFace:
             why, remedy = "and no token is given", f"{ask}, then name a secret with that account's token."
         return WeightsError(Reason.GATED_REPO, f"{self.repo} is gated, {why}.", remedy)
 
-    def _not_found(self) -> WeightsError:
+    def _not_found(self, response: httpx2.Response | None = None) -> WeightsError:
+        if (
+            response is not None
+            and response.status_code == 404
+            and wire.is_page(response)
+            and "X-Error-Code" not in response.headers
+        ):
+            return self._not_understood(ValueError("404, with a page of another server"))
         hint = "that the token may read it" if self.has_token else "if it is private, name a secret with a token"
         return WeightsError(
             Reason.REPO_NOT_FOUND,
@@ -213,8 +222,7 @@ class HuggingFace:
         remedy = (
             f"Give the token read access to this repository (fine-grained tokens list them one by one); {_LET_THROUGH}"
         )
-        is_page = not said and response.headers.get("content-type", "").startswith("text/html")
-        is_elsewhere = is_page or _NOT_THE_TOKEN.search(said)
+        is_elsewhere = (not said and wire.is_page(response)) or _NOT_THE_TOKEN.search(said)
         return WeightsError(Reason.HUB_REFUSED if is_elsewhere else Reason.INVALID_TOKEN, message, remedy)
 
 

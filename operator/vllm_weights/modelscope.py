@@ -29,6 +29,7 @@ from modelscope_hub.errors import (
 from vllm_weights import VERSION, wire
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
+from vllm_weights.tokens import bare_token
 
 DEFAULT_REVISION = "master"
 
@@ -48,7 +49,7 @@ class ModelScope:
         self.repo = repo
         endpoint = HubConfig.normalize_endpoint(environment.get("MODELSCOPE_ENDPOINT") or DEFAULT_ENDPOINT)
         self.host = wire.host_of(endpoint)
-        token = (environment.get("MODELSCOPE_API_TOKEN") or "").strip()
+        token = bare_token(environment, "MODELSCOPE_API_TOKEN")
         self.has_token = bool(token)
         # An empty token, not None: for None the library looks for one in the home folder.
         self._api = HubApi(_Config(endpoint=endpoint, token=token), user_agent=f"{wire.CLIENT_NAME}/{VERSION}")
@@ -130,6 +131,12 @@ class ModelScope:
         return WeightsError(Reason.HUB_REFUSED, f"{self.host} refused {self.repo}: {error.message}.", error.suggestion)
 
     def _no_access(self, error: HubError) -> WeightsError:
+        if isinstance(error, PermissionDeniedError) and not isinstance(error.response_body, dict):
+            return WeightsError(
+                Reason.HUB_REFUSED,
+                f"{self.host} denies access to {self.repo}, with a page that is none of ModelScope's (HTTP 403).",
+                "Ask who runs the allow-list, proxy or filter on the way to let the cluster through.",
+            )
         if not self.has_token:
             return WeightsError(
                 Reason.REPO_NOT_FOUND,

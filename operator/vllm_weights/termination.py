@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vllm_weights.summary import compact
+from vllm_weights.tokens import without_secrets
 
 MOST_BYTES = 4096
 """What the kubelet keeps of a termination message."""
@@ -19,13 +20,17 @@ DEFAULT_PATH = "/dev/termination-log"
 
 def write(answer: Mapping[str, Any], environment: Mapping[str, str]) -> None:
     """Writes the answer to the termination log and, as the last line, to stdout."""
-    body = compact(_cut(answer))
+    body = compact(_cut({key: _told(value, environment) for key, value in answer.items()}))
     path = Path(environment.get("TERMINATION_MESSAGE_PATH") or DEFAULT_PATH)
     try:
         path.write_bytes(body)
     except OSError as error:  # Outside a pod; the answer is on stdout.
         print(f"the termination message cannot be written to {path}: {error}", file=sys.stderr, flush=True)
     print(body.decode(), flush=True)
+
+
+def _told(value: Any, environment: Mapping[str, str]) -> Any:
+    return without_secrets(value, environment) if isinstance(value, str) else value
 
 
 def _cut(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,18 @@ CONNECT_SECONDS = 4.0
 """So that an unreachable hub is named within the five seconds an inspection may take."""
 LONGEST_RETRY_AFTER_SECONDS = 300.0
 """The hub's rate limits count in windows of five minutes."""
+_CERTIFICATES = (
+    (
+        re.compile(r"(?i)expired|not yet valid|NotValidYet"),
+        "whose time is over, or has not come",
+        "Have whoever runs it renew the certificate; where it is valid by its dates, have the node's clock set right.",
+    ),
+    (
+        re.compile(r"(?i)mismatch|not valid for|NotValidForName|doesn't match"),
+        "that is made out for another name",
+        "Mend the address, or have the certificate made out for the name in it.",
+    ),
+)
 _RATELIMIT_RESET = re.compile(r"\bt=(\d+)")
 
 
@@ -55,7 +67,13 @@ def connection_errors_named(host: str) -> Iterator[None]:
     """Turns the client's own exceptions into HubUnreachable, of the host that was asked at last."""
     try:
         yield
-    except (httpx2.TransportError, httpx2.TooManyRedirects, httpx2.StreamError) as error:
+    except httpx2.TooManyRedirects as error:
+        raise WeightsError(
+            Reason.HUB_REFUSED,
+            f"{host} redirects for ever.",
+            "Mend the mirror, or the gate before it, that redirects; or its address in the platform's settings.",
+        ) from error
+    except (httpx2.TransportError, httpx2.StreamError) as error:
         raise unreachable(_asked_at_last(error, host), f"{type(error).__name__} {error}".strip()) from error
     except RuntimeError as error:  # "Cannot send a request, as the client has been closed": another worker failed.
         raise unreachable(host, str(error)) from error
@@ -76,6 +94,12 @@ def _asked_at_last(error: Exception, host: str) -> str:
 def unreachable(host: str, why: str) -> WeightsError:
     if "CERTIFICATE_VERIFY_FAILED" in why:
         return not_trusted(host, why)
+    if "WRONG_VERSION_NUMBER" in why:
+        return WeightsError(
+            Reason.HUB_UNREACHABLE,
+            f"{host} does not speak TLS: {why}.",
+            "If it speaks plain HTTP its address in the platform's settings begins with http://; else mend host and port.",
+        )
     return WeightsError(
         Reason.HUB_UNREACHABLE,
         f"{host} cannot be reached or breaks off: {why}.",
@@ -85,11 +109,20 @@ def unreachable(host: str, why: str) -> WeightsError:
 
 
 def not_trusted(host: str, why: str) -> WeightsError:
+    """A certificate that is refused, by what is wrong with it."""
+    for words, what, remedy in _CERTIFICATES:
+        if words.search(why):
+            return WeightsError(Reason.HUB_UNREACHABLE, f"{host} shows a certificate {what}: {why}.", remedy)
     return WeightsError(
         Reason.HUB_UNREACHABLE,
         f"{host} shows a certificate of an authority that is not trusted: {why}.",
         "Have the platform name the authority (sources.trustedCertificates of its settings), or mend the address.",
     )
+
+
+def is_page(response: httpx2.Response) -> bool:
+    """Whether a person's page came, as of a proxy or of another server."""
+    return response.headers.get("content-type", "").startswith("text/html")
 
 
 def common_failure(response: httpx2.Response, host: str) -> WeightsError:
@@ -116,6 +149,12 @@ def status_failure(status: int, host: str, about: str, seconds: float | None) ->
             f"A proxy before {host} wants a login (HTTP 407) {about}.",
             "Have the proxy let these pods through (or give its address with user and password, where the image sets one), "
             "or have a mirror set that is reached without it.",
+        )
+    if status == 451:
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"{host} may not give it from here, for legal reasons (HTTP 451), {about}.",
+            "Use another source, or a copy that you may have.",
         )
     return WeightsError(
         Reason.HUB_REFUSED,
