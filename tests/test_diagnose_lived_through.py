@@ -7,8 +7,8 @@ from vllm_operator.diagnose import Reason, diagnose_log
 LIVED_THROUGH = {
     "a cache of the hub's that is read-only": "Could not cache non-existence of file. Will ignore error and continue. "
     "Error: [Errno 30] Read-only file system: '/cache/hub/models--org--name/.no_exist/0a1b2c/generation_config.json'",
-    "a folder that transformers may not write": "There was a problem when trying to write in your cache folder (/root/.cache/huggingface/hub).",
-    "a copy that an entrypoint could not make": "cp: cannot create regular file '/root/.cache/warm.tar': No space left on device",
+    "a folder that transformers may not write": "There was a problem when trying to write in your cache folder (/home/vllm/.cache/huggingface/hub).",
+    "a copy that an entrypoint could not make": "cp: cannot create regular file '/home/vllm/.cache/warm.tar': No space left on device",
     "an old fault in the kernel's log": "[91231.113] NVRM: Xid (PCI:0000:17:00): 79, pid='<unknown>', GPU has fallen off the bus.",
     "NVIDIA's tool without a driver": "Failed to initialize NVML: Unknown Error",
     "a program of the entrypoint's that failed": "Traceback (most recent call last):\n"
