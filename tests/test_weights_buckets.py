@@ -105,11 +105,16 @@ def test_odd_prefixes_and_names_arrive_as_they_are(moto: MotoS3, tmp_path: Path)
         ("RequestTimeTooSkewed", "HubRefused", "clock of the node"),
         ("AllAccessDisabled", "HubRefused", "ask its owner"),
         ("AccessDenied", "InvalidToken", "s3:ListBucket"),
+        ("UserSuspended", "HubRefused", "shut the account"),
+        ("KMS.DisabledException", "HubRefused", "have it enabled"),
+        ("InvalidClientTokenId", "InvalidToken", "valid keys"),
+        ("RequestTimeout", "HubUnreachable", "tried again"),
+        ("TooManyRequests", "HubRateLimited", "Wait"),
     ],
 )
-def test_a_store_that_forbids_says_why(tmp_path: Path, code: str, reason: str, advice: str) -> None:
+def test_a_stores_own_code_tells_more_than_its_status(tmp_path: Path, code: str, reason: str, advice: str) -> None:
     body = f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
-    with Host(403, body, {"Content-Type": "application/xml"}) as store:
+    with Host(400 if code == "RequestTimeout" else 403, body, {"Content-Type": "application/xml"}) as store:
         environment = {"AWS_ENDPOINT_URL": store.url, "AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}
         request = {"source": "s3://models/llama", "backoffSeconds": 0}
         ended = run("inspect", request, tmp_path / "work", {**environment, "AWS_REGION": "us-east-1"})
@@ -142,6 +147,44 @@ def test_a_stores_own_words_are_shown_and_a_page_is_none(
 
     assert ended.code == 3, ended.output
     assert message in ended.answer["message"] and advice in ended.answer["remedy"]
+
+
+@pytest.mark.parametrize("source", ["s3://models/llama", "gs://models/llama"])
+def test_a_page_that_reads_as_an_empty_listing_is_no_store(tmp_path: Path, source: str) -> None:
+    with Host(200, b"<html><body><p>Blocked</p></body></html>", {"Content-Type": "text/html"}) as store:
+        environment = {"AWS_ENDPOINT_URL": store.url, "AWS_ACCESS_KEY_ID": "keykey", "AWS_SECRET_ACCESS_KEY": "secret"}
+        environment |= {"AWS_REGION": "us-east-1", "GOOGLE_BASE_URL": store.url, "GOOGLE_SKIP_SIGNATURE": "true"}
+        ended = run("inspect", {"source": source, "backoffSeconds": 0}, tmp_path / "work", environment)
+
+    assert (ended.code, ended.answer["reason"]) == (3, "HubRefused"), ended.output
+    assert "no object storage" in ended.answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("https://no.such.host.invalid", "failed to lookup address"),
+        ("http://127.0.0.1:9", "Connection refused"),
+        ("https://{plain}", "does not speak TLS"),
+    ],
+)
+def test_why_a_store_cannot_be_reached_is_told(tmp_path: Path, address: str, words: str) -> None:
+    with Host(200) as plain:
+        environment = {"AWS_ACCESS_KEY_ID": "keykey", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+        environment |= {"AWS_ENDPOINT_URL": address.format(plain=plain.address)}
+        ended = run("inspect", {"source": "s3://models/llama", "backoffSeconds": 0}, tmp_path / "work", environment)
+
+    assert (ended.code, ended.answer["reason"]) == (1, "HubUnreachable"), ended.output
+    assert words in ended.answer["message"]
+
+
+def test_a_bucket_may_be_called_like_a_stores_code(tmp_path: Path) -> None:
+    with Host(403, b"<Error><Code>AccessDenied</Code></Error>", {"Content-Type": "application/xml"}) as store:
+        environment = {"AWS_ENDPOINT_URL": store.url, "AWS_ACCESS_KEY_ID": "keykey", "AWS_SECRET_ACCESS_KEY": "secret"}
+        request = {"source": "s3://slow/SlowDown-Throttled", "backoffSeconds": 0}
+        ended = run("inspect", request, tmp_path / "work", {**environment, "AWS_REGION": "us-east-1"})
+
+    assert ended.answer["reason"] == "InvalidToken"
 
 
 def test_googles_words_are_shown_without_amazons(tmp_path: Path) -> None:

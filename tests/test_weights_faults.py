@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import socket
 import subprocess
@@ -15,6 +17,7 @@ import pytest
 from tests.hub import Hub
 from tests.hub.models import write_model
 from tests.hub.running import run
+from vllm_weights.disk import disk_errors_named
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.fetching import Patience
 from vllm_weights.progress import Progress
@@ -247,6 +250,35 @@ def test_a_volume_without_inodes_says_so(hub: Hub, tmp_path: Path) -> None:
         subprocess.run(["umount", "--lazy", str(mount)], check=True)
 
     assert (found.reason, "inodes" in found.message) == (Reason.DISK_FULL, True)
+
+
+def test_a_volume_that_may_only_be_read_is_named(hub: Hub, small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    error = failure(hub, small_disk / "model")
+
+    assert (error.reason, error.retry) == (Reason.READ_ONLY_CACHE, False)
+    assert "mounted read-only" in error.message and "cache.accessModes" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("number", "reason", "retry", "advice"),
+    [
+        (errno.EACCES, Reason.READ_ONLY_CACHE, False, "honours fsGroup"),
+        (errno.EPERM, Reason.READ_ONLY_CACHE, False, "writable for the group"),
+        (errno.EIO, Reason.DOWNLOAD_FAILED, True, "storage behind the volume"),
+        (errno.ESTALE, Reason.DOWNLOAD_FAILED, True, "storage behind the volume"),
+        (errno.EDQUOT, Reason.DISK_FULL, False, "Enlarge the volume"),
+        (errno.EISDIR, Reason.DOWNLOAD_FAILED, True, "in the way"),
+    ],
+)
+def test_what_a_disk_refuses_is_told_apart(
+    tmp_path: Path, number: int, reason: Reason, retry: bool, advice: str
+) -> None:
+    with pytest.raises(WeightsError) as caught, disk_errors_named(tmp_path):
+        raise OSError(number, os.strerror(number))
+
+    assert (caught.value.reason, caught.value.retry) == (reason, retry)
+    assert advice in caught.value.remedy
 
 
 def test_a_volume_that_cannot_be_written_is_named(hub: Hub, tmp_path: Path) -> None:

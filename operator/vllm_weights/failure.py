@@ -25,6 +25,7 @@ class Reason(StrEnum):
     HUB_REFUSED = "HubRefused"
     DOWNLOAD_STALLED = "DownloadStalled"
     DISK_FULL = "DiskFull"
+    READ_ONLY_CACHE = "ReadOnlyCache"
     DOWNLOAD_FAILED = "DownloadFailed"
 
 

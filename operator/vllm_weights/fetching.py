@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vllm_weights.contents import Item
+from vllm_weights.disk import disk_errors_named
 from vllm_weights.failure import Reason, WeightsError
-from vllm_weights.incoming import Incoming, disk_errors_named
+from vllm_weights.incoming import Incoming
 from vllm_weights.progress import Progress
 
 LONGEST_PAUSE_SECONDS = 60.0

@@ -6,18 +6,14 @@ a killed process; after a lost node they may disagree, and then the checksum say
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from vllm_weights.checksum import RunningChecksum
 from vllm_weights.contents import Item
-from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.listing import DigestKind
 
 SEGMENT_BYTES = 256 * 1024 * 1024
@@ -26,41 +22,6 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 WRITE_BACK_BYTES = 32 * 1024 * 1024
 HASH_AHEAD_BYTES = 64 * 1024 * 1024
 """Read for the checksum between two writes, at most, so that a resumed file does not keep its connection waiting."""
-
-
-@contextmanager
-def disk_errors_named(folder: Path, missing: Callable[[], int] = int) -> Iterator[None]:
-    """Turns errors of the disk into DiskFull, with the bytes that are `missing` and free, and DownloadFailed."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full(folder, _needed_and_free(folder, missing())) from error
-        raise WeightsError(
-            Reason.DOWNLOAD_FAILED,
-            f"Writing to {folder} failed: {error.strerror or error}.",
-            "Check the volume: access mode, fsGroup, the storage behind it.",
-        ) from error
-
-
-def _needed_and_free(folder: Path, missing: int) -> str:
-    """Of a volume that refuses a write. What is free may be more than what is missing: a quota says nothing of itself."""
-    needed = f"it is full, and {missing} bytes are still to come" if missing else "it is full"
-    try:
-        disk = os.statvfs(folder.parent)
-    except OSError:
-        return needed
-    if disk.f_files and not disk.f_favail:
-        return f"{needed}: no more files can be made on it (inodes)"
-    return f"{needed}: {disk.f_bavail * disk.f_frsize} of its {disk.f_blocks * disk.f_frsize} bytes are free"
-
-
-def disk_full(folder: Path, how: str) -> WeightsError:
-    return WeightsError(
-        Reason.DISK_FULL,
-        f"The volume at {folder} is too small: {how}.",
-        "Enlarge the volume (spec.cache size, where the storage class allows expansion) or remove other models from it.",
-    )
 
 
 class Incoming:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from vllm_weights.contents import Contents, contents_of
+from vllm_weights.disk import disk_errors_named, disk_full
 from vllm_weights.failure import WeightsError
 from vllm_weights.fetching import Fetching, Patience
 from vllm_weights.folder import ModelFolder, manifest_of
-from vllm_weights.incoming import SEGMENT_BYTES, Incoming, disk_errors_named, disk_full
+from vllm_weights.incoming import SEGMENT_BYTES, Incoming
 from vllm_weights.progress import Progress, tell
 from vllm_weights.request import Request
 

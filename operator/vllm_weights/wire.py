@@ -32,6 +32,10 @@ _CERTIFICATES = (
         "Mend the address, or have the certificate made out for the name in it.",
     ),
 )
+_OF_PROXY = re.compile(
+    r"ProxyError (\d{3})|Tunnel connection failed: (\d{3})|proxy authori[sz]ation required", re.IGNORECASE
+)
+"""What httpx, urllib3 and reqwest say of a proxy's answer to CONNECT."""
 _RATELIMIT_RESET = re.compile(r"\bt=(\d+)")
 
 
@@ -94,6 +98,8 @@ def _asked_at_last(error: Exception, host: str) -> str:
 def unreachable(host: str, why: str) -> WeightsError:
     if "CERTIFICATE_VERIFY_FAILED" in why:
         return not_trusted(host, why)
+    if found := _OF_PROXY.search(why):
+        return _refused_by_proxy(host, int(found[1] or found[2] or 407), why)
     if "WRONG_VERSION_NUMBER" in why:
         return WeightsError(
             Reason.HUB_UNREACHABLE,
@@ -106,6 +112,18 @@ def unreachable(host: str, why: str) -> WeightsError:
         "Check that the namespace may reach it (NetworkPolicy, proxy variables, DNS), and its status page; "
         "for a mirror set its address in the platform's settings (HF_ENDPOINT, MODELSCOPE_ENDPOINT).",
     )
+
+
+def _refused_by_proxy(host: str, status: int, why: str) -> WeightsError:
+    """Of CONNECT, to which the hub itself has no answer."""
+    if status == 407:
+        return status_failure(status, host, f"({why})", None)
+    message = f"The proxy does not connect to {host}: {why}."
+    if status >= 500:
+        remedy = "Have whoever runs the proxy look at its way to that host; where it may be reached without it, have NO_PROXY name it."
+        return WeightsError(Reason.HUB_UNREACHABLE, message, remedy)
+    remedy = "Have the proxy let these pods through to that host, or have a mirror set that may be reached."
+    return WeightsError(Reason.HUB_REFUSED, message, remedy)
 
 
 def not_trusted(host: str, why: str) -> WeightsError:

@@ -21,14 +21,20 @@ class Host(LocalServer):
 class _Answering(BaseHTTPRequestHandler):
     fake: ClassVar[Host]
 
+    def do_HEAD(self) -> None:
+        self._begin()
+
     def do_GET(self) -> None:
+        self._begin()
+        self.wfile.write(self.fake.body)
+
+    def _begin(self) -> None:
         self.fake.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
         self.send_response(self.fake.status)
         location = {key: value + self.path for key, value in self.fake.headers.items() if key == "Location"}
         for name, value in {"Content-Length": str(len(self.fake.body)), **self.fake.headers, **location}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(self.fake.body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silent."""

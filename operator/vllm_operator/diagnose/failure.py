@@ -29,7 +29,7 @@ _SECRETS: Final = (
     re.compile(r"(?i)(?<=basic )[A-Za-z0-9+/=]{8,}"),
     re.compile(
         r"(?i)((?:api[_-]?key|(?:access|secret|hf|auth|session)[_-]?(?:token|key)|token|passw(?:or)?d|secret|signature|x-amz-[a-z-]{4,30})"
-        r"['\"]?(?:[=:]| )\s?\[?['\"]?)(?=[^\s'\"<&,\])]{0,80}\d)[^\s'\"&,\])]{6,}"
+        r"['\"]?(?:[=:]| )\s?\[?['\"]?)(?!\(?https?://)(?=[^\s'\"<&,\])]{0,80}\d)[^\s'\"&,\])]{6,}"
     ),
 )
 
