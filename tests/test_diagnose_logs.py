@@ -183,11 +183,14 @@ def test_secrets_are_masked_everywhere() -> None:
     assert "hub.example" in found.message
 
 
-def test_masking_leaves_ordinary_words_alone() -> None:
-    text = (
-        "The token is valid, but its account has no access; max_tokens 4096, password policy, 16.0 GiB, Qwen/Qwen2.5-7B"
-    )
-
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The token is valid, but its account has no access; max_tokens 4096, password policy, 16.0 GiB, Qwen/Qwen2.5-7B",
+        "Put a valid token with read access into the secret (http://10.0.0.5:8080/settings/tokens).",
+    ],
+)
+def test_masking_leaves_ordinary_words_alone(text: str) -> None:
     assert masked(text) == text
 
 
