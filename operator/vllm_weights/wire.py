@@ -36,6 +36,11 @@ _OF_PROXY = re.compile(
     r"ProxyError (\d{3})|Tunnel connection failed: (\d{3})|proxy authori[sz]ation required", re.IGNORECASE
 )
 """What httpx, urllib3 and reqwest say of a proxy's answer to CONNECT."""
+_MOST_SAID = 200
+"""Characters of an answer that are quoted."""
+_TITLE = re.compile(r"(?is)<title>([^<]{1,200})</title>")
+_MESSAGE = re.compile(r"\"(?:message|error|detail|msg|error_description)\": ?\"([^\"]{1,300})\"")
+_WANTS_TLS = re.compile(r"(?i)\bhttp request\b.{0,40}\bhttps\b|\bTLS\b.{0,20}\brequired")
 _RATELIMIT_RESET = re.compile(r"\bt=(\d+)")
 
 
@@ -144,8 +149,30 @@ def is_page(response: httpx2.Response) -> bool:
 
 
 def common_failure(response: httpx2.Response, host: str) -> WeightsError:
-    """The failure of an answer that its source gives no meaning of its own."""
-    return status_failure(response.status_code, host, f"for {response.url.path}", retry_after(response.headers))
+    """The failure of an answer that its source gives no meaning of its own, with what the answer says."""
+    said = what_it_says(response)
+    if _WANTS_TLS.search(said):
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"{host} is asked in plain HTTP and wants TLS: {said}",
+            "Have its address in the platform's settings begin with https://.",
+        )
+    about = f"for {response.url.path}" + (f": {said}" if said else "")
+    return status_failure(response.status_code, host, about, retry_after(response.headers))
+
+
+def what_it_says(response: httpx2.Response) -> str:
+    """A refusal's own words in one short line: the hub's header, a page's title, the message in an object, or the text."""
+    try:
+        text = response.headers.get("x-error-message") or response.text[:4000]
+    except httpx2.ResponseNotRead:
+        return ""
+    title, message = _TITLE.search(text), _MESSAGE.search(text)
+    if title or (is_page(response) and "<" in text):
+        text = title[1] if title else ""
+    elif message:
+        text = message[1]
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_MOST_SAID].rstrip(". ")
 
 
 def status_failure(status: int, host: str, about: str, seconds: float | None) -> WeightsError:
@@ -158,7 +185,7 @@ def status_failure(status: int, host: str, about: str, seconds: float | None) ->
             retry_after=seconds,
         )
     if status >= 500 or status == 408:
-        failure = unreachable(host, f"HTTP {status}")
+        failure = unreachable(host, f"HTTP {status} {about}")
         failure.retry_after = seconds
         return failure
     if status == 407:
