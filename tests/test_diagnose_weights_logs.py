@@ -49,6 +49,33 @@ def test_an_answer_far_above_is_of_an_earlier_run() -> None:
     assert diagnose_log(f"{ANSWER}\n{later}\n{failed}\n", 1).reason is Reason.AdapterRankTooHigh
 
 
+PULLING = '{"event": "progress", "version": 1, "phase": "pulling", "bytesDone": 12, "bytesTotal": 100, "files": [0, 3]}'
+AGAIN = '{"event": "trying again", "reason": "HubUnreachable", "message": "hub.example cannot be reached"}'
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "advice"),
+    [
+        (137, "was killed at 12 of 100 bytes", "`download.parallelism`"),
+        (None, "The log ends at 12 of 100 bytes", "Where it still runs"),
+        (139, "exit code 139 at 12 of 100 bytes", "The next try goes on"),
+    ],
+)
+@pytest.mark.parametrize("after", ["", f"{AGAIN}\n"])
+def test_a_download_that_was_ended_is_no_server(code: int | None, words: str, advice: str, after: str) -> None:
+    found = diagnose_log(f"{PULLING}\n{after}", code)
+
+    assert (found.reason, found.retry) == (Reason.DownloadFailed, True)
+    assert words in found.message and advice in found.remedy
+    assert "startupTimeoutSeconds" not in found.remedy and after.strip() in found.excerpt
+
+
+def test_a_server_behind_a_download_in_one_log_is_a_server() -> None:
+    log = f"{PULLING}\n" + "INFO 11-22 14:00:00 [core.py:1] step\n" * 12
+
+    assert diagnose_log(log, 137).reason is Reason.ServerCrashed
+
+
 def of(capsys: pytest.CaptureFixture[str]) -> Failure:
     captured = capsys.readouterr()
     return diagnose_log(captured.err + captured.out, 1)

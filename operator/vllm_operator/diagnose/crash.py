@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Final
 
-from vllm_operator.diagnose.failure import MAX_BYTES, Failure, failure, from_weights_log
+from vllm_operator.diagnose.downloads import from_weights_log, is_cut_download, of_a_download
+from vllm_operator.diagnose.failure import MAX_BYTES, Failure, failure
 from vllm_operator.diagnose.lines import read_text
 from vllm_operator.diagnose.log import Evidence, gather
 from vllm_operator.diagnose.reasons import Reason
@@ -96,6 +97,8 @@ def diagnose_log(text: object, exit_code: int | None = None) -> Failure:
     said = from_weights_log(raw)
     if said is not None:
         return said.on("", exit_code)
+    if is_cut_download(raw):
+        return of_a_download(raw, exit_code).on("", exit_code)
     return _judge(gather(raw, exit_code), exit_code).on("", exit_code)
 
 

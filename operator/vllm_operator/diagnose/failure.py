@@ -1,8 +1,6 @@
 """One failure: a reason, a sentence with its numbers, what to do, and the line it was read from, with no secret in it."""
 
-import json
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -10,13 +8,6 @@ from vllm_operator.diagnose.reasons import MEANINGS, Reason
 
 MAX_BYTES: Final = 1024
 """Of message, remedy and excerpt each: a status stays small, and an Event's note may hold 1,024 bytes."""
-
-_LAST_CHARS: Final = 64 * 1024
-_LINES_AFTER: Final = 10
-_LINES_SHOWN: Final = 4
-_ANSWER = re.compile(r'\{"version": ?1, ?"ok": ?(?:true|false),')
-"""How the weights program's answer begins."""
-_PROGRESS = re.compile(r'\{"(?:version|event|phase)": ?|^\s*[~^]+\s*$')
 
 _SECRETS: Final = (
     re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{10,}"),
@@ -105,48 +96,4 @@ def failure(
         excerpt=shortened(masked(excerpt.strip())),
         retry=meaning.retry if retry is None else retry,
         rule=rule,
-    )
-
-
-def from_weights_log(text: str) -> Failure | None:
-    """What the weights program said at the end of its log, with what stands before it as the excerpt; None for other logs.
-
-    Its answer is the last line, but for what others may write after it: a line of stderr, of a wrapper's, of the collector's.
-    """
-    lines = [line for line in text[-_LAST_CHARS:].split("\n") if line.strip()]
-    for index in range(len(lines) - 1, max(len(lines) - _LINES_AFTER, 0) - 1, -1):
-        if _ANSWER.search(lines[index]) or index == len(lines) - 1:
-            said = from_termination_message(lines[index])
-            if said is not None:
-                return said if said.excerpt else replace(said, excerpt=_excerpt(lines, index))
-            if _ANSWER.search(lines[index]):  # it went well
-                return None
-    return None
-
-
-def _excerpt(lines: Sequence[str], at: int) -> str:
-    """The last lines before the answer that tell no progress; where there is none, the answer itself."""
-    before = [line.strip() for line in lines[:at] if not _PROGRESS.search(line)][-_LINES_SHOWN:]
-    return shortened(masked("\n".join(before or [lines[at].strip()])))
-
-
-def from_termination_message(text: str) -> Failure | None:
-    """What the weights program said itself: JSON with a reason of ours; None for anything else, or for a success."""
-    start = text.find("{")
-    if start < 0:
-        return None
-    try:
-        said, _ = json.JSONDecoder().raw_decode(text[start:])
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(said, Mapping) or said.get("ok") is not False or said.get("reason") not in Reason.__members__:
-        return None
-    retry = said.get("retry")
-    return failure(
-        Reason(said["reason"]),
-        str(said.get("message") or MEANINGS[Reason(said["reason"])].text),
-        remedy=str(said.get("remedy") or "") or None,
-        excerpt=str(said.get("excerpt") or ""),
-        retry=retry if isinstance(retry, bool) else None,
-        rule="termination-message",
     )

@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from vllm_operator.diagnose.crash import fatal_while_starting
-from vllm_operator.diagnose.failure import Failure, failure, from_termination_message
+from vllm_operator.diagnose.downloads import from_termination_message
+from vllm_operator.diagnose.failure import Failure, failure
 from vllm_operator.diagnose.nodes import taken_away, under_strain
 from vllm_operator.diagnose.podstate import Container, PodState
 from vllm_operator.diagnose.reasons import Reason

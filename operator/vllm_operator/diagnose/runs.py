@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from vllm_operator.diagnose.crash import diagnose_log
+from vllm_operator.diagnose.downloads import of_a_download
 from vllm_operator.diagnose.failure import Failure, failure
 from vllm_operator.diagnose.podstate import WEIGHTS, Container, PodState, seconds_between
 from vllm_operator.diagnose.reasons import Reason
@@ -45,7 +46,7 @@ def of_run(state: PodState, container: Container, log: str | None, now: datetime
         return found
     unread = log is None and not text
     if not probe:
-        return _unexplained(found, container, state, unread)
+        return _unexplained(found, container, state, text, unread)
     if probe == "startup":
         return _too_slow(text, now, state, unread)
     return failure(
@@ -56,9 +57,11 @@ def of_run(state: PodState, container: Container, log: str | None, now: datetime
     )
 
 
-def _unexplained(found: Failure, container: Container, state: PodState, unread: bool) -> Failure:
+def _unexplained(found: Failure, container: Container, state: PodState, text: str, unread: bool) -> Failure:
     """A crash that no rule knows, in words that are true of the container: whose it was, and whether its log was read."""
     message, remedy = found.message, found.remedy
+    if container.name == WEIGHTS and not unread and "no rule knows" not in message:
+        return of_a_download(text, container.exit_code)
     if unread:
         message = message.replace("and its log shows no error", "and its log cannot be read").replace(
             ", and its log shows no error that ended it", ""

@@ -1,0 +1,92 @@
+"""What a log of the weights program tells: its own answer at the end, or how far it was when something ended it."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from vllm_operator.diagnose.failure import Failure, failure, masked, shortened
+from vllm_operator.diagnose.reasons import MEANINGS, Reason
+
+_LAST_CHARS: Final = 64 * 1024
+_LINES_AFTER: Final = 10
+_LINES_SHOWN: Final = 4
+_ANSWER = re.compile(r'\{"version": ?1, ?"ok": ?(?:true|false),')
+"""How the weights program's answer begins."""
+_PROGRESS = re.compile(r'\{"(?:version|event|phase)": ?|^\s*[~^]+\s*$')
+_TELLS_PROGRESS = re.compile(r'\{"event": ?"(?:progress|waiting|trying again|already complete)"')
+_DONE = re.compile(r'"bytesDone": ?(\d{1,20}), ?"bytesTotal": ?(\d{1,20})')
+_KILLED: Final = 137
+_GOES_ON: Final = "The next try goes on from there."
+
+
+def from_weights_log(text: str) -> Failure | None:
+    """What the weights program said at the end of its log, with what stands before it as the excerpt; None for other logs.
+
+    Its answer is the last line, but for what others may write after it: a line of stderr, of a wrapper's, of the collector's.
+    """
+    lines = [line for line in text[-_LAST_CHARS:].split("\n") if line.strip()]
+    for index in range(len(lines) - 1, max(len(lines) - _LINES_AFTER, 0) - 1, -1):
+        if _ANSWER.search(lines[index]) or index == len(lines) - 1:
+            said = from_termination_message(lines[index])
+            if said is not None:
+                return said if said.excerpt else replace(said, excerpt=_excerpt(lines, index))
+            if _ANSWER.search(lines[index]):  # it went well
+                return None
+    return None
+
+
+def of_a_download(text: str, exit_code: int | None) -> Failure:
+    """A download that something ended before it could say why."""
+    lines = [line for line in text[-_LAST_CHARS:].split("\n") if line.strip()]
+    found = next((found for line in reversed(lines) if (found := _DONE.search(line))), None)
+    so_far = f" at {found[1]} of {found[2]} bytes" if found else ""
+    if exit_code == _KILLED:
+        message = f"The download was killed{so_far} (exit code 137, SIGKILL): for its memory, by an eviction, or with its node."
+        remedy = f"{_GOES_ON} Where the pod says OOMKilled lower `download.parallelism`; else see to the node."
+    elif exit_code is None:
+        message = f"The log ends{so_far}, and the program has not said how it ended."
+        remedy = (
+            f"Where it still runs nothing is wrong. Else it was killed, and the pod's state tells by what. {_GOES_ON}"
+        )
+    else:
+        message = f"The download ended with exit code {exit_code}{so_far}, and did not say why."
+        remedy = f"{_GOES_ON} Where it ends so again, the pod's state and events, and the node, tell more."
+    return failure(Reason.DownloadFailed, message, remedy=remedy, excerpt="\n".join(lines[-_LINES_SHOWN:]), retry=True)
+
+
+def is_cut_download(text: str) -> bool:
+    """Whether this is the log of a download that was still telling its progress when it was ended, or read."""
+    lines = [line for line in text[-_LAST_CHARS:].split("\n") if line.strip()][-_LINES_AFTER:]
+    return any(map(_TELLS_PROGRESS.search, lines)) and not any(
+        _ANSWER.search(line) or "Traceback" in line for line in lines
+    )
+
+
+def _excerpt(lines: Sequence[str], at: int) -> str:
+    """The last lines before the answer that tell no progress; where there is none, the answer itself."""
+    before = [line.strip() for line in lines[:at] if not _PROGRESS.search(line)][-_LINES_SHOWN:]
+    return shortened(masked("\n".join(before or [lines[at].strip()])))
+
+
+def from_termination_message(text: str) -> Failure | None:
+    """What the weights program said itself: JSON with a reason of ours; None for anything else, or for a success."""
+    start = text.find("{")
+    if start < 0:
+        return None
+    try:
+        said, _ = json.JSONDecoder().raw_decode(text[start:])
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, Mapping) or said.get("ok") is not False or said.get("reason") not in Reason.__members__:
+        return None
+    retry = said.get("retry")
+    return failure(
+        Reason(said["reason"]),
+        str(said.get("message") or MEANINGS[Reason(said["reason"])].text),
+        remedy=str(said.get("remedy") or "") or None,
+        excerpt=str(said.get("excerpt") or ""),
+        retry=retry if isinstance(retry, bool) else None,
+        rule="termination-message",
+    )
