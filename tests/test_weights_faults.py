@@ -267,7 +267,10 @@ def test_a_volume_that_may_only_be_read_is_named(hub: Hub, small_disk: Path) -> 
         (errno.EPERM, Reason.READ_ONLY_CACHE, False, "writable for the group"),
         (errno.EIO, Reason.DOWNLOAD_FAILED, True, "storage behind the volume"),
         (errno.ESTALE, Reason.DOWNLOAD_FAILED, True, "storage behind the volume"),
-        (errno.EDQUOT, Reason.DISK_FULL, False, "Enlarge the volume"),
+        (errno.EDQUOT, Reason.DISK_FULL, False, "Have the quota"),
+        (errno.EFBIG, Reason.DOWNLOAD_FAILED, False, "storage class of block or file storage"),
+        (errno.ENOSYS, Reason.DOWNLOAD_FAILED, False, "not a bucket"),
+        (errno.ENOSPC, Reason.DISK_FULL, False, "the pool behind the volume"),
         (errno.EISDIR, Reason.DOWNLOAD_FAILED, True, "in the way"),
     ],
 )
@@ -279,6 +282,17 @@ def test_what_a_disk_refuses_is_told_apart(
 
     assert (caught.value.reason, caught.value.retry) == (reason, retry)
     assert advice in caught.value.remedy
+
+
+def test_what_another_user_left_on_the_volume_is_named(tmp_path: Path) -> None:
+    theirs = tmp_path / "model.partial"
+    theirs.mkdir()
+    os.chown(theirs, 12345, 12345)
+    with pytest.raises(WeightsError) as caught, disk_errors_named(tmp_path / "model"):
+        raise PermissionError(errno.EACCES, "Permission denied", str(theirs))
+
+    assert caught.value.reason is Reason.READ_ONLY_CACHE
+    assert "belongs to user 12345" in caught.value.message and f"Have {theirs} removed" in caught.value.remedy
 
 
 def test_a_volume_that_cannot_be_written_is_named(hub: Hub, tmp_path: Path) -> None:

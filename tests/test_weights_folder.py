@@ -228,6 +228,20 @@ def test_a_switch_that_was_cut_in_the_middle_is_finished_without_a_byte(hub: Hub
     assert not (volume / "model.old").exists()
 
 
+def test_what_is_left_of_an_older_model_and_stays_is_told_before_anything_is_fetched(hub: Hub, volume: Path) -> None:
+    held = volume / "model.old/held"
+    held.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(held)], check=True)
+    try:
+        with pytest.raises(WeightsError) as caught:
+            pull(hub, volume / "model")
+    finally:
+        subprocess.run(["umount", "--lazy", str(held)], check=True)
+
+    assert "held" in caught.value.message and "in the way" in caught.value.remedy
+    assert not [entry for entry in hub.requests["log"] if entry["where"] == "cdn"]
+
+
 def test_a_disk_that_is_full_when_all_but_the_manifest_is_there_is_named(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,8 @@ LONGEST_TRANSFER = timedelta(days=2)
 MD5 = re.compile(r"[0-9a-f]{32}")
 PLAIN_MD5_ENCRYPTIONS = ("", "AES256")
 """Server-side encryptions under which S3's ETag still is the MD5 of the content."""
+KEY = re.compile(r"(?!(['\"]).*\1$)[ -~]*")
+"""Printable ASCII in one line, and not between quotes. Stores choose their own alphabets."""
 ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
 
 
@@ -45,6 +47,7 @@ class Bucket:
         self.where = f"{name.kind}://{name.bucket}" + (f"/{name.prefix}" if name.prefix else "")
         self.kind = name.kind
         endpoint = _endpoint(name, environment)
+        _check_keys(name, environment)
         options: ClientConfig = {
             "connect_timeout": timedelta(seconds=min(wire.CONNECT_SECONDS, silence_seconds)),
             "read_timeout": timedelta(seconds=silence_seconds),
@@ -121,11 +124,54 @@ class Bucket:
         except (FileNotFoundError, exceptions.NotFoundError) as error:
             raise refusals.absent(self.where, str(error), file.path if file else "") from error
         except (exceptions.BaseError, OSError, ValueError) as error:
-            raise refusals.failure(error, self.where, self.kind) from error
+            raise self._refusal(error) from error
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # Of obstore's runtime, no Exception and exported by nobody.
                 raise
             raise refusals.cannot_be_asked(self.where, str(error)) from error
+
+    def _refusal(self, error: Exception) -> WeightsError:
+        meant = refusals.failure(error, self.where, self.kind)
+        if meant.reason is Reason.INVALID_TOKEN and refusals.STATUS.search(str(error)):
+            return self._behind_a_redirect() or meant
+        return meant
+
+    def _behind_a_redirect(self) -> WeightsError | None:
+        """The library follows redirects and tells nothing of them; to another host or scheme no signature goes along."""
+        try:
+            url = obstore.sign(self._store, "GET", "config.json", timedelta(minutes=5))
+            answer = httpx2.get(url, timeout=10, follow_redirects=False, headers={"Range": "bytes=0-0"})
+            to = answer.next_request.url if answer.next_request else None
+        except (exceptions.BaseError, httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError):
+            return None
+        if to is None or (to.scheme, to.netloc) == (answer.url.scheme, answer.url.netloc):
+            return None
+        return refusals.redirected(
+            self.where, str(to.copy_with(path="/", query=None)), to_tls=to.scheme != answer.url.scheme
+        )
+
+
+def _check_keys(name: Name, environment: Mapping[str, str]) -> None:
+    """Raises InvalidToken for a part of a key, which the library would leave out, and look elsewhere."""
+    if name.kind != "s3" or environment.get("AWS_SKIP_SIGNATURE", "").lower() in ("true", "1"):
+        return
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        if not KEY.fullmatch(environment.get(key, "").strip()):
+            raise WeightsError(
+                Reason.INVALID_TOKEN,
+                f"{key} for {name.kind}://{name.bucket} is no key: it stands between quotes, has several lines, or letters that are not ASCII.",
+                "Put the key alone into the Secret that credentialsSecretRef names.",
+            )
+    id_, secret = environment.get("AWS_ACCESS_KEY_ID", ""), environment.get("AWS_SECRET_ACCESS_KEY", "")
+    missing = "AWS_SECRET_ACCESS_KEY" if id_ and not secret else "AWS_ACCESS_KEY_ID" if secret and not id_ else ""
+    if id_.startswith("ASIA") and not (environment.get("AWS_SESSION_TOKEN") or environment.get("AWS_TOKEN")):
+        missing = "AWS_SESSION_TOKEN, which a temporary key (ASIA…) has"
+    if missing:
+        raise WeightsError(
+            Reason.INVALID_TOKEN,
+            f"The keys for {name.kind}://{name.bucket} lack {missing}.",
+            "Put it into the Secret that credentialsSecretRef names, under this name.",
+        )
 
 
 def _endpoint(name: Name, environment: Mapping[str, str]) -> str:

@@ -38,20 +38,23 @@ RETRYABLE = frozenset(
 class WeightsError(Exception):
     """A failure with its reason, a sentence of what happened and one of what to do.
 
-    `retry_after` is in seconds, None when the other side named no time.
+    `retry_after` is in seconds, None when the other side named no time. `is_final`: no try mends it, whatever the reason.
     """
 
-    def __init__(self, reason: Reason, message: str, remedy: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, reason: Reason, message: str, remedy: str, *, retry_after: float | None = None, is_final: bool = False
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
         self.remedy = remedy
         self.retry_after = retry_after
+        self.is_final = is_final
 
     @property
     def retry(self) -> bool:
         """Whether another try, unchanged, can succeed."""
-        return self.reason in RETRYABLE
+        return self.reason in RETRYABLE and not self.is_final
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -42,6 +42,7 @@ class ModelFolder:
             )
         self.destination = path
         self.partial = path.with_name(f"{path.name}.partial")
+        self._old = path.with_name(f"{path.name}.old")
         self.state = self.partial / OWN_FOLDER / "incoming"
         self._verified = self.partial / OWN_FOLDER / "verified"
 
@@ -74,6 +75,8 @@ class ModelFolder:
 
     def prepare(self, items: tuple[Item, ...]) -> set[str]:
         """Makes the partial folder fit for the items; what of them is there already and right is returned (paths)."""
+        if self._old.exists():  # Before anything is fetched: where it cannot be removed, nothing could be switched.
+            shutil.rmtree(self._old)
         wanted = {item.path: _entry(item) for item in items}
         counters = (f"{OWN_FOLDER}/incoming/{state_name(item)}" for item in items)
         self._clear_ways((*wanted, f"{OWN_FOLDER}/verified", MANIFEST, *counters))
@@ -93,15 +96,22 @@ class ModelFolder:
         _sync(path)
         for folder, _, _ in os.walk(self.partial, topdown=False):
             _sync(Path(folder))
-        old = self.destination.with_name(f"{self.destination.name}.old")
         if self.destination.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            self.destination.rename(old)
+            self.destination.rename(self._old)
         self.partial.rename(self.destination)
         _sync(self.destination.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        self._remove_old()
         shutil.rmtree(self.destination / OWN_FOLDER / "incoming", ignore_errors=True)
         (self.destination / OWN_FOLDER / "verified").unlink(missing_ok=True)
+
+    def _remove_old(self) -> None:
+        """The new folder is in its place: what cannot be removed of the old one is told, and in the way of the next pull."""
+        try:
+            shutil.rmtree(self._old)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            print(f"{self._old} cannot be removed and takes room: {error}", file=sys.stderr, flush=True)
 
     def _adopt(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
         """Links files of the destination that are wanted unchanged, so that they need not be fetched again."""

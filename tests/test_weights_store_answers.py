@@ -1,0 +1,124 @@
+"""What stores and lenders of credentials answer: the reason is theirs, and the remedy is for what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from obstore import exceptions
+
+from tests.hub.running import Ended, run
+from tests.stores.host import Host
+from vllm_weights import refusals
+from vllm_weights.failure import Reason
+
+pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
+
+KEYS = {"AWS_ACCESS_KEY_ID": "keykey", "AWS_SECRET_ACCESS_KEY": "secretsecret", "AWS_REGION": "us-east-1"}
+ROLE = "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>Not authorized to perform it</Message></Error></ErrorResponse>"
+XML = {"Content-Type": "application/xml"}
+
+
+def looked_up(tmp_path: Path, environment: dict[str, str], source: str = "s3://models/llama") -> Ended:
+    return run("inspect", {"source": source, "backoffSeconds": 0, "tries": 1}, tmp_path / "work", environment)
+
+
+def error(code: str, message: str = "No.") -> bytes:
+    return f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason", "advice"),
+    [
+        (403, error("AccessDenied", "Transaction cap exceeded, see the Caps &amp; Alerts page"), "HubRefused", "cap"),
+        (403, error("AccessDenied", "S3 API Request made to Console port."), "HubRefused", "port of the store's API"),
+        (403, error("SecondLevelDomainForbidden"), "HubRefused", "AWS_VIRTUAL_HOSTED_STYLE_REQUEST"),
+        (403, error("AccessDenied", "x because no VPC endpoint policy allows y"), "HubRefused", "VPC endpoint"),
+        (403, error("AccessDenied", "x with an explicit deny in a resource-based policy"), "InvalidToken", "denies it"),
+        (400, error("InvalidArgument", "Credential access key has length 20, should be 32"), "InvalidToken", "another"),
+        (400, error("InvalidRequest", "stored using a form of Server Side Encryption."), "HubRefused", "SSE-C"),
+        (400, error("AuthorizationHeaderMalformed", "the Credential is mal-formed"), "InvalidToken", "the key alone"),
+        (400, error("AuthorizationHeaderMalformed", "the region 'a' is wrong"), "HubRefused", "AWS_REGION"),
+        (400, b"Client sent an HTTP request to an HTTPS server.", "HubRefused", "begin with https://"),
+        (404, error("NoSuchKey"), "HubRefused", "Leave the bucket out of AWS_ENDPOINT_URL"),
+        (404, error("NoSuchBucket"), "RepoNotFound", "name of the bucket"),
+        (404, b"404 page not found", "HubRefused", "whether a proxy"),
+        (200, b"<html><head><base></head></html>", "HubRefused", "sign-in page"),
+        (503, error("SlowDown"), "HubRateLimited", "`download.parallelism`"),
+    ],
+)
+def test_the_remedy_is_for_what_a_store_says(
+    tmp_path: Path, status: int, body: bytes, reason: str, advice: str
+) -> None:
+    with Host(status, body, XML) as store:
+        ended = looked_up(tmp_path, KEYS | {"AWS_ENDPOINT_URL": store.url})
+
+    assert (ended.answer["reason"], advice in ended.answer["remedy"]) == (reason, True), ended.output
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "advice"),
+    [
+        (error("SecurityPolicyViolated", "Request violates VPC Service Controls."), "HubRefused", "perimeter"),
+        (error("UserProjectAccountProblem", "an absent billing account."), "HubRefused", "pays for the bucket"),
+        (error("AccessDenied", "Anonymous caller does not have access."), "InvalidToken", "Name a Secret"),
+    ],
+)
+def test_so_it_is_with_googles(tmp_path: Path, body: bytes, reason: str, advice: str) -> None:
+    with Host(403, body, XML) as store:
+        environment = {"GOOGLE_BASE_URL": store.url, "GOOGLE_SKIP_SIGNATURE": "true"}
+        ended = looked_up(tmp_path, environment, "gs://models/llama")
+
+    assert (ended.answer["reason"], advice in ended.answer["remedy"]) == (reason, True), ended.output
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": ""}, "lack AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_ACCESS_KEY_ID": ""}, "lack AWS_ACCESS_KEY_ID"),
+        ({"AWS_ACCESS_KEY_ID": "ASIAXXXXXXXXEXAMPLE"}, "lack AWS_SESSION_TOKEN"),
+        ({"AWS_ACCESS_KEY_ID": "two\nlines"}, "AWS_ACCESS_KEY_ID for s3://models is no key"),
+        ({"AWS_SECRET_ACCESS_KEY": '"quoted"'}, "AWS_SECRET_ACCESS_KEY for s3://models is no key"),
+    ],
+)
+def test_half_a_key_is_told_before_anybody_is_asked(tmp_path: Path, keys: dict[str, str], words: str) -> None:
+    with Host(200) as store:
+        ended = looked_up(tmp_path, KEYS | {"AWS_ENDPOINT_URL": store.url} | keys)
+
+    assert (ended.code, ended.answer["reason"], store.asked) == (3, "InvalidToken", []), ended.output
+    assert words in ended.answer["message"] and "credentialsSecretRef" in ended.answer["remedy"]
+
+
+def test_a_store_without_any_keys_and_a_node_that_lends_none_wants_keys(tmp_path: Path) -> None:
+    environment = {"AWS_REGION": "us-east-1", "AWS_METADATA_ENDPOINT": "http://127.0.0.1:9"}
+    ended = looked_up(tmp_path, environment)
+
+    assert (ended.code, ended.answer["reason"]) == (3, "InvalidToken"), ended.output
+    assert "none are given" in ended.answer["message"] and "Name a Secret" in ended.answer["remedy"]
+
+
+def test_a_role_that_is_not_lent_is_no_fault_of_the_buckets() -> None:
+    """The library asks for roles by TLS alone, and hides the address."""
+    said = f"Generic S3 error: Error performing POST REDACTED in 5ms - Server returned non-2xx status code: 403 Forbidden: {ROLE}"
+    meant = refusals.failure(exceptions.GenericError(said), "s3://models/llama", "s3")
+
+    assert (meant.reason, "trust policy" in meant.remedy) == (Reason.INVALID_TOKEN, True)
+    assert "s3:GetObject" not in meant.remedy and "Not authorized" in meant.message
+
+
+def test_a_token_of_the_pods_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    role = {"AWS_ROLE_ARN": "arn:aws:iam::1:role/r", "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "absent")}
+    ended = looked_up(tmp_path, {"AWS_REGION": "us-east-1", **role})
+
+    assert (ended.code, ended.answer["reason"]) == (3, "InvalidToken"), ended.output
+    assert str(tmp_path / "absent") in ended.answer["message"]
+
+
+def test_a_refusal_behind_a_redirect_is_no_lack_of_rights(tmp_path: Path) -> None:
+    with Host(403, error("AccessDenied"), XML) as other, Host(307) as store:
+        store.headers["Location"] = other.url
+        ended = looked_up(tmp_path, KEYS | {"AWS_ENDPOINT_URL": store.url})
+
+    assert (ended.answer["reason"], other.url in ended.answer["message"]) == ("HubRefused", True), ended.output
+    assert "AWS_REGION" in ended.answer["remedy"]
