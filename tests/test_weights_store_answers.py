@@ -122,3 +122,17 @@ def test_a_refusal_behind_a_redirect_is_no_lack_of_rights(tmp_path: Path) -> Non
 
     assert (ended.answer["reason"], other.url in ended.answer["message"]) == ("HubRefused", True), ended.output
     assert "AWS_REGION" in ended.answer["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ('Encountered object with invalid path: Path "llama//x" contained empty path segment', "Rename or remove"),
+        ("Generic GCS error: Content-Length Header missing from response", "Content-Encoding"),
+        ("Generic S3 error: Received non-partial response when range requested", "knows no ranges"),
+    ],
+)
+def test_what_the_library_cannot_take_is_no_fault_of_the_network(said: str, advice: str) -> None:
+    meant = refusals.failure(exceptions.GenericError(said), "s3://models/llama", "s3")
+
+    assert (meant.reason, meant.retry, advice in meant.remedy) == (Reason.HUB_REFUSED, False, True)
