@@ -70,6 +70,13 @@ def test_a_download_that_was_ended_is_no_server(code: int | None, words: str, ad
     assert "startupTimeoutSeconds" not in found.remedy and after.strip() in found.excerpt
 
 
+def test_a_download_that_went_well_is_no_crash() -> None:
+    found = diagnose_log(f'{PULLING}\n{{"version":1,"ok":true,"commit":"abc","bytes":100,"seconds":3.0}}\n', 0)
+
+    assert "ended well" in found.message and "Nothing is to be done" in found.remedy
+    assert not found.retry
+
+
 def test_a_server_behind_a_download_in_one_log_is_a_server() -> None:
     log = f"{PULLING}\n" + "INFO 11-22 14:00:00 [core.py:1] step\n" * 12
 

@@ -3,7 +3,12 @@
 from dataclasses import replace
 from typing import Final
 
-from vllm_operator.diagnose.downloads import from_weights_log, is_cut_download, of_a_download
+from vllm_operator.diagnose.downloads import (
+    from_weights_log,
+    is_cut_download,
+    of_a_download,
+    of_a_download_that_went_well,
+)
 from vllm_operator.diagnose.failure import MAX_BYTES, Failure, failure
 from vllm_operator.diagnose.lines import read_text
 from vllm_operator.diagnose.log import Evidence, gather
@@ -94,11 +99,11 @@ _OF_A_KILL: Final = (
 def diagnose_log(text: object, exit_code: int | None = None) -> Failure:
     """The failure a log shows; `ServerCrashed` with an excerpt when no rule knows it. Takes any text or bytes, never raises."""
     raw = read_text(text)
-    said = from_weights_log(raw)
+    said = from_weights_log(raw) or (None if exit_code else of_a_download_that_went_well(raw))
+    if said is None and is_cut_download(raw):
+        said = of_a_download(raw, exit_code)
     if said is not None:
         return said.on("", exit_code)
-    if is_cut_download(raw):
-        return of_a_download(raw, exit_code).on("", exit_code)
     return _judge(gather(raw, exit_code), exit_code).on("", exit_code)
 
 

@@ -15,6 +15,7 @@ _LINES_SHOWN: Final = 4
 _ANSWER = re.compile(r'\{"version": ?1, ?"ok": ?(?:true|false),')
 """How the weights program's answer begins."""
 _PROGRESS = re.compile(r'\{"(?:version|event|phase)": ?|^\s*[~^]+\s*$')
+_WENT_WELL = re.compile(r'\{"version": ?1, ?"ok": ?true,')
 _TELLS_PROGRESS = re.compile(r'\{"event": ?"(?:progress|waiting|trying again|already complete)"')
 _DONE = re.compile(r'"bytesDone": ?(\d{1,20}), ?"bytesTotal": ?(\d{1,20})')
 _KILLED: Final = 137
@@ -54,6 +55,21 @@ def of_a_download(text: str, exit_code: int | None) -> Failure:
         message = f"The download ended with exit code {exit_code}{so_far}, and did not say why."
         remedy = f"{_GOES_ON} Where it ends so again, the pod's state and events, and the node, tell more."
     return failure(Reason.DownloadFailed, message, remedy=remedy, excerpt="\n".join(lines[-_LINES_SHOWN:]), retry=True)
+
+
+def of_a_download_that_went_well(text: str) -> Failure | None:
+    """What to say of a log whose last word is that all came; None for any other log."""
+    lines = [line for line in text[-_LAST_CHARS:].split("\n") if line.strip()][-_LINES_AFTER:]
+    answers = [line for line in lines if _ANSWER.search(line)]
+    if not answers or not _WENT_WELL.search(answers[-1]) or lines[-1] is not answers[-1]:
+        return None
+    return failure(
+        Reason.ServerCrashed,
+        "The weights program ended well, and this log shows no failure.",
+        remedy="Nothing is to be done about it. Where the model does not serve, the server's own log tells why.",
+        excerpt=answers[-1],
+        retry=False,
+    )
 
 
 def is_cut_download(text: str) -> bool:
