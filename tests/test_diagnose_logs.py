@@ -13,6 +13,7 @@ import yaml
 
 from vllm_operator.api.model import Spec
 from vllm_operator.diagnose import MEANINGS, Failure, Reason, diagnose_log, fatal_while_starting, masked
+from vllm_operator.diagnose.neighbours import NUMBERS
 from vllm_operator.diagnose.page import page
 from vllm_operator.diagnose.rules import CAUSES, all_rules, find, longest_literal
 from vllm_operator.plan.flags.refusals import answers
@@ -292,6 +293,7 @@ def test_rules_have_one_name_each_and_agree_with_their_fields() -> None:
     assert len(names) == len(set(names))
     for rule in all_rules():
         groups = {name for pattern in (*rule.any, *rule.all, *rule.context) for name in re.compile(pattern).groupindex}
+        groups |= set(NUMBERS) if rule.of_others else set()
         wanted = {
             field for text in (*rule.message, rule.remedy) for _, field, _, _ in string.Formatter().parse(text) if field
         }

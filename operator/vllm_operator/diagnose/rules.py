@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from vllm_operator.diagnose.failure import Failure, failure
+from vllm_operator.diagnose.neighbours import held_by_others
 from vllm_operator.diagnose.reasons import MEANINGS, Reason
 
 Weight = Literal["root", "consequence", "fallback", "place", "cut", "symptom", "request"]
@@ -47,6 +48,8 @@ class Rule(BaseModel):
     context: Many = ()
     stack: Many = ()
     before: tuple[Reason, ...] = ()
+    of_others: bool = False
+    """It holds only where the numbers of the out-of-memory error say that others have much of the GPU."""
     exit_codes: tuple[int, ...] = ()
     message: Many = Field(min_length=1)
     remedy: str
@@ -85,11 +88,10 @@ class Matcher:
         found = [match for pattern in self.any if (match := pattern.search(text, cause))]
         if not found or not all(pattern.search(text) for pattern in self.all):
             return None
-        return (
-            None
-            if any(pattern.search(text) for pattern in self.unless)
-            else min(found, key=lambda match: (match.start() < cause, match.start()))
-        )
+        if any(pattern.search(text) for pattern in self.unless):
+            return None
+        first = min(found, key=lambda match: (match.start() < cause, match.start()))
+        return None if self.rule.of_others and held_by_others(text, first.start()) is None else first
 
 
 @lru_cache(maxsize=1)
@@ -233,6 +235,7 @@ def _failure(matcher: Matcher, match: re.Match[str], text: str, context: str, st
         found = pattern.search(text) or (pattern.search(context) if pattern in matcher.context else None)
         numbers |= {key: value.strip(" .,;:") for key, value in (found.groupdict() if found else {}).items() if value}
     numbers |= {key: value.strip(" .,;:") for key, value in match.groupdict().items() if value}
+    numbers |= (held_by_others(text, match.start()) or {}) if rule.of_others else {}
     message, excerpt = _filled(rule.message, numbers), _excerpt(text, match, stack)
     return failure(
         rule.reason,

@@ -1,0 +1,114 @@
+"""Who holds the memory of a GPU that is full: what PyTorch's own numbers say about it.
+
+Its error names the GPU's total and free memory (the driver's word, so of everybody's use) and what this process has. What is
+neither free nor this process's is somebody else's: in a pod the neighbour's process itself is not listed, as a rule, for it
+lives under another root of process numbers.
+
+How well the process's own share is known depends on the build. NVML gives it whole ("Including non-PyTorch memory, this
+process has"), or, where it cannot tell which process is this one, for each process that it sees ("Process 3619 has"). Without
+NVML (HIP, XPU, a MIG slice, WSL) only PyTorch's allocator counts: CUDA's context and the buffers of NCCL, RCCL or NVSHMEM are
+this process's, too, and stand nowhere. GH200 has NVML say 0 bytes, WSL more than any GPU has: then the allocator's count is
+what is left, as well.
+"""
+
+import re
+from typing import Final
+
+NUMBERS: Final = ("want", "gpu", "total", "free", "own", "counted", "others", "largest")
+_KNOWN_SHARE: Final = 0.05
+_KNOWN_GIB: Final = 2.0
+"""From so much on others' memory is the cause, where the process's share is known. On a GPU of its own the rest is below 1 GiB
+(what the driver keeps, a second context); what is less than a twentieth a server with the usual `gpuMemoryUtilization` leaves
+free, so that the advice for the phase helps, too. Wrongly named it corrects itself (it is tried again, then without them);
+wrongly left out it stops the server for good."""
+_COUNTED_SHARE: Final = 0.2
+_COUNTED_GIB: Final = 5.0
+"""The same where only PyTorch's allocator counts: contexts and the buffers of collectives have been seen to take 1 to 4 GiB."""
+_FREE_BEYOND_GIB: Final = 2.0
+"""With so much more free than was asked for it was not the GPU that was full."""
+_LISTED: Final = 0.9
+"""A process that is listed with less than this share of what PyTorch has allocated is another one."""
+_WINDOW: Final = 900
+_FEW_GIB: Final = 1.0
+_UNITS: Final = {"bytes": 2.0**-30, "KiB": 2.0**-20, "MiB": 2.0**-10, "GiB": 1.0, "TiB": 2.0**10}
+
+_SIZE = r"[\d.]{1,24}\s(?:bytes|[KMGT]iB)"
+_BEGINS = re.compile(
+    rf"(?:CUDA|HIP|XPU|NPU)\s{{1,4}}out\s{{1,4}}of\s{{1,4}}memory\.\s{{1,4}}Tried\s{{1,4}}to\s{{1,4}}allocate\s{{1,4}}(?P<want>{_SIZE})"
+)
+_GPU = re.compile(
+    rf"(?:GPU|NPU|XPU) (?P<gpu>\d{{1,3}}) has a total capaci?ty of (?P<total>{_SIZE})\.? of which (?P<free>{_SIZE}) is free"
+)
+_OLD_GPU = re.compile(
+    rf"\((?:GPU|NPU|XPU) (?P<gpu>\d{{1,3}}); (?P<total>{_SIZE}) total capacity; .{{0,120}}?(?P<free>{_SIZE}) free; (?P<reserved>{_SIZE}) reserved in total"
+)
+_OWN = re.compile(rf"this process has (?P<own>{_SIZE}) memory in use")
+_ANOTHER = re.compile(rf"Process \d{{1,10}} has (?P<size>{_SIZE}) memory in use")
+_ALLOWED = re.compile(rf"{_SIZE} allowed; ")
+_ALLOCATED = re.compile(rf"(?P<size>{_SIZE}) is allocated by PyTorch")
+_RESERVED = re.compile(rf"(?P<size>{_SIZE}) is reserved by PyTorch but unallocated")
+
+
+def held_by_others(text: str, cause: int = 0) -> dict[str, str] | None:
+    """The numbers of the first out-of-memory error if others hold much of that GPU, else None; from `cause` on, where one is there.
+
+    They are `want`, `gpu`, `total` and `free` as PyTorch prints them, `others`, what they hold, `largest`, what one of them
+    does that is listed, and `own`, what this process has (`counted`, where only PyTorch's allocator says so).
+    """
+    begins = _BEGINS.search(text, cause) or _BEGINS.search(text)
+    while begins is not None:
+        said = " ".join(text[begins.start() : begins.start() + _WINDOW].split("\n\n")[0].split())
+        said = said[: said.find("out of memory. Tried", 30)] if "out of memory. Tried" in said[30:] else said
+        if _GPU.search(said) or _OLD_GPU.search(said):
+            return _numbers(said, begins["want"])
+        begins = _BEGINS.search(text, begins.end())
+    return None
+
+
+def _numbers(said: str, want: str) -> dict[str, str] | None:
+    gpu = _GPU.search(said) or _OLD_GPU.search(said)
+    if gpu is None or _ALLOWED.search(said):  # a limit of PyTorch's own, which the process itself has reached
+        return None
+    total, free = _gib(gpu["total"]), _gib(gpu["free"])
+    own, known = _own(said, total, gpu.groupdict().get("reserved"))
+    others = total - free - own
+    enough = max(_KNOWN_GIB, _KNOWN_SHARE * total) if known else max(_COUNTED_GIB, _COUNTED_SHARE * total)
+    if own < 0 or others < enough or free >= _gib(want) + _FREE_BEYOND_GIB or _gib(want) > total:
+        return None
+    return _largest(said, own, others) | {
+        "want": " ".join(want.split()),
+        "gpu": gpu["gpu"],
+        "total": gpu["total"],
+        "free": gpu["free"],
+        "own" if known else "counted": _words(own),
+        "others": _words(others),
+    }
+
+
+def _largest(said: str, own: float, others: float) -> dict[str, str]:
+    sizes = (_gib(match["size"]) for match in _ANOTHER.finditer(said))
+    theirs = [size for size in sizes if size <= others and (size > own or _OWN.search(said))]
+    return {"largest": _words(max(theirs))} if theirs else {}
+
+
+def _own(said: str, total: float, reserved: str | None) -> tuple[float, bool]:
+    """What this process has at least, in GiB, and whether that is all; below zero where the error does not say."""
+    pieces = [_gib(match["size"]) for match in (_ALLOCATED.search(said), _RESERVED.search(said)) if match]
+    counted = _gib(reserved) if reserved else sum(pieces) if pieces else -1.0
+    own = _OWN.search(said)
+    sizes = [_gib(own["own"])] if own else [_gib(match["size"]) for match in _ANOTHER.finditer(said)]
+    sizes = sizes if counted >= 0 else [max(sizes, default=0.0)]
+    likely = [size for size in sizes if _LISTED * counted <= size <= total and size > 0]
+    return (max(min(likely), counted), True) if likely else (counted, False)
+
+
+def _gib(size: str) -> float:
+    number, unit = size.split()
+    try:
+        return float(number) * _UNITS[unit]
+    except ValueError:  # digits cut or joined by what carried the log
+        return -1.0
+
+
+def _words(gib: float) -> str:
+    return f"{gib:.2f} GiB" if gib >= _FEW_GIB else f"{gib * 1024:.0f} MiB"
