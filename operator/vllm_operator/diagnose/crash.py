@@ -89,6 +89,11 @@ _ASKED_TO_STOP: Final = "KeyboardInterrupt: terminated"
 _ABORTED: Final = "Fatal Python error: "
 _FRAMES_SHOWN: Final = 8
 _FRAMES_NEAR: Final = 3
+_SERVES: Final = "The log shows no error that ended the server: it served when the log ends."
+_OF_ONE_THAT_SERVES: Final = (
+    "Requests may have failed for reasons of their own; the excerpt shows the last lines. If the server did end, its exit code and "
+    "the pod's events say more than this log."
+)
 _IN_SERVICE: Final = "engine-died-in-service"
 _OF_A_KILL: Final = (
     "When its memory was near `resources.limits.memory`, raise that; when the pod's events speak of a failed probe, "
@@ -209,6 +214,8 @@ def _of_service(seen: Evidence, exit_code: int | None) -> Failure:
 def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
     ended = "The server ended" if exit_code is None else f"The server ended with exit code {exit_code}"
     root = _error(seen, exit_code)
+    if not root and exit_code is None and seen.served and not (seen.stopped or seen.engine_lost):
+        return failure(Reason.ServerCrashed, _SERVES, remedy=_OF_ONE_THAT_SERVES, excerpt=_last_words(seen))
     if root and _stopped_after(seen, exit_code):
         message = f"{ended}: it was asked to stop (SIGTERM). Its log shows an error before that: {root[:400]}"
     elif root:
