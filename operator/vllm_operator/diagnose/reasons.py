@@ -191,7 +191,7 @@ _GROUPS: Final[dict[str, tuple[tuple[str, str, str, bool], ...]]] = {
          "Check `cache.storageClassName`, `cache.accessModes` and `cache.size` against what the cluster provides.", True),
         ("VolumeAttachConflict", "The volume is attached to another node and allows only one.",
          "Use a ReadWriteMany class in `cache`, or wait until the other pod has ended.", True),
-        ("ReadOnlyCache", "A cache directory cannot be written.",
+        ("ReadOnlyCache", "A cache directory, or the volume of the weights, cannot be written.",
          "The operator mounts writable folders for VLLM_CACHE_ROOT, HF_HOME and HOME: remove what moves them in `env` or `image`.", False),
         ("PortInUse", "The port is taken on that address.",
          "Without host network this passes with a restart; else free the port on the node.", True),
