@@ -124,6 +124,15 @@ def test_a_refusal_behind_a_redirect_is_no_lack_of_rights(tmp_path: Path) -> Non
     assert "AWS_REGION" in ended.answer["remedy"]
 
 
+@pytest.mark.parametrize("status", [301, 400])
+def test_a_bucket_of_another_region_is_told_with_it(tmp_path: Path, status: int) -> None:
+    body = error("PermanentRedirect" if status == 301 else "AuthorizationHeaderMalformed", "Elsewhere.")
+    with Host(status, body, XML | {"x-amz-bucket-region": "eu-central-1"}) as store:
+        ended = looked_up(tmp_path, KEYS | {"AWS_ENDPOINT_URL": store.url})
+
+    assert (ended.answer["reason"], ended.answer["remedy"]) == ("HubRefused", "Set AWS_REGION to eu-central-1.")
+
+
 @pytest.mark.parametrize(
     ("said", "advice"),
     [

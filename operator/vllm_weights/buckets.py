@@ -37,6 +37,7 @@ PLAIN_MD5_ENCRYPTIONS = ("", "AES256")
 """Server-side encryptions under which S3's ETag still is the MD5 of the content."""
 KEY = re.compile(r"(?!(['\"]).*\1$)[ -~]*")
 """Printable ASCII in one line, and not between quotes. Stores choose their own alphabets."""
+REGION = re.compile(r"[a-z0-9-]{2,40}")
 ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
 
 
@@ -133,22 +134,24 @@ class Bucket:
     def _refusal(self, error: Exception) -> WeightsError:
         meant = refusals.failure(error, self.where, self.kind)
         if meant.reason is Reason.INVALID_TOKEN and refusals.STATUS.search(str(error)):
-            return self._behind_a_redirect() or meant
-        return meant
+            return self._elsewhere() or meant
+        return (self._elsewhere() or meant) if refusals.ELSEWHERE.search(str(error)) else meant
 
-    def _behind_a_redirect(self) -> WeightsError | None:
-        """The library follows redirects and tells nothing of them; to another host or scheme no signature goes along."""
+    def _elsewhere(self) -> WeightsError | None:
+        """Where the bucket is, if not here: the library follows redirects, tells nothing of them, and no signature goes along."""
         try:
             url = obstore.sign(self._store, "GET", "config.json", timedelta(minutes=5))
             answer = httpx2.get(url, timeout=10, follow_redirects=False, headers={"Range": "bytes=0-0"})
             to = answer.next_request.url if answer.next_request else None
         except (exceptions.BaseError, httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError):
             return None
-        if to is None or (to.scheme, to.netloc) == (answer.url.scheme, answer.url.netloc):
-            return None
-        return refusals.redirected(
-            self.where, str(to.copy_with(path="/", query=None)), to_tls=to.scheme != answer.url.scheme
-        )
+        if to is not None and (to.scheme, to.netloc) != (answer.url.scheme, answer.url.netloc):
+            whereto = str(to.copy_with(path="/", query=None))
+            return refusals.redirected(self.where, whereto, to_tls=to.scheme != answer.url.scheme)
+        region = answer.headers.get("x-amz-bucket-region", "")
+        if answer.status_code in (301, 307, 400) and REGION.fullmatch(region):
+            return refusals.in_another_region(self.where, region)
+        return None
 
 
 def _check_keys(name: Name, environment: Mapping[str, str]) -> None:

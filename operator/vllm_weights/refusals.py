@@ -30,7 +30,7 @@ _TITLE = re.compile(r"(?is)<title>([^<]{1,200})")
 _CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,400})(?:</Message>|$)|\"message\": ?\"((?:[^\"\\]|\\.){1,400})\"")
 _DETAILS = re.compile(r"<Details>([^<]{1,300})")
-_ELSEWHERE = re.compile(r"incorrectly configured region|PermanentRedirect|AuthorizationHeaderMalformed")
+ELSEWHERE = re.compile(r"incorrectly configured region|PermanentRedirect|AuthorizationHeaderMalformed")
 _TOOK = re.compile(r" in [\d.]{1,15}[mnµ]?s\b")
 _NO_HTTP = re.compile(r"Parse\(\s*(?:Version|Status|Header|Uri|Method)")
 _MOST = 500
@@ -88,6 +88,11 @@ def redirected(where: str, host: str, *, to_tls: bool) -> WeightsError:
     )
     message = f"{where} is redirected to {host}, where no signature goes along, and refused there."
     return WeightsError(Reason.HUB_REFUSED, message, remedy)
+
+
+def in_another_region(where: str, region: str) -> WeightsError:
+    message = f"{where} is in the region {region}, and another was asked."
+    return WeightsError(Reason.HUB_REFUSED, message, f"Set AWS_REGION to {region}.")
 
 
 def cannot_be_asked(where: str, why: str) -> WeightsError:
@@ -171,7 +176,7 @@ def _of_the_network(whole: str, where: str, short: str, kind: str) -> WeightsErr
             f"The proxy does not connect to the store of {where}: {short}",
             "Have the proxy let these pods through to it, with the login that it wants, or have NO_PROXY name the store's host.",
         )
-    if _ELSEWHERE.search(short):
+    if ELSEWHERE.search(short):
         return _refused(0, where, short, kind)
     causes = [found[1] or found[2] for found in _CAUSE.finditer(whole)]
     why = f"{short} ({causes[-1]})" if causes else short
