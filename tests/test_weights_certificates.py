@@ -55,3 +55,29 @@ def test_an_authority_that_nobody_named_is_told(source: str, authority: Authorit
     assert (ended.code, ended.answer["reason"]) == (1, "HubUnreachable")
     assert "an authority that is not trusted" in ended.answer["message"]
     assert "sources.trustedCertificates" in ended.answer["remedy"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "is empty"),
+        (b"\x30\x82\x01\x0a" + bytes(266), "is DER, not PEM"),
+        (b"-----BEGIN CERTIFICATE-----\nMIIB!!!!\n-----END CERTIFICATE-----\n", "is broken PEM"),
+        (b"a note", "holds no certificate in PEM"),
+        (None, "cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_file_of_authorities_that_cannot_be_used_is_told_by_its_setting(
+    source: str, content: bytes | None, fault: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.crt"
+    if content is not None:
+        file.write_bytes(content)
+    variable = SOURCES[source][1]
+    environment = {variable: "https://127.0.0.1:9", "GOOGLE_SKIP_SIGNATURE": "true", "SSL_CERT_FILE": str(file)}
+    ended = run("inspect", {"source": source, "backoffSeconds": 0}, tmp_path / "work", environment)
+
+    assert (ended.code, ended.answer["reason"]) == (3, "InvalidArgument"), ended.output
+    assert fault in ended.answer["message"]
+    assert "sources.trustedCertificates" in ended.answer["remedy"]

@@ -131,6 +131,7 @@ def test_an_endpoint_that_is_no_whole_address_is_not_tried_again(endpoint: str) 
 def test_every_request_says_who_asks_and_no_more() -> None:
     with Host(200, json.dumps(INFO).encode()) as host:
         listed(host)
+        host.body = b"data"
         read(host)
 
     for _, headers in host.asked:
@@ -147,6 +148,7 @@ def test_the_version_that_is_told_is_the_releases() -> None:
 def test_addresses_are_the_hubs() -> None:
     with Host(200, json.dumps(INFO).encode()) as host:
         source(host).listing("refs/pr/1")
+        host.body = b"data"
         read(host)
 
     assert [path for path, _ in host.asked] == [

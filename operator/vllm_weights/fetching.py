@@ -13,7 +13,8 @@ from vllm_weights.contents import Item
 from vllm_weights.disk import disk_errors_named
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.incoming import Incoming
-from vllm_weights.progress import Progress
+from vllm_weights.lost import settled
+from vllm_weights.progress import Progress, say_wait
 
 LONGEST_PAUSE_SECONDS = 60.0
 MOST_FETCHES_OF_A_FILE = 3
@@ -149,9 +150,11 @@ class Fetching:
             except WeightsError as error:
                 tried = 1 if file.left_of(segment)[0] > before else tried + 1
                 if not error.retry or error.reason is Reason.DOWNLOAD_FAILED or tried >= self._patience.tries:
-                    raise
+                    raise settled(error) from error
+                pause = self._patience.pause_seconds(tried, error)
+                say_wait(error, pause)
                 with self._progress.no_bytes_expected():
-                    self._ended.wait(self._patience.pause_seconds(tried, error))
+                    self._ended.wait(pause)
 
     def _stream(self, file: Incoming, segment: int, start: int, end: int) -> None:
         item = file.item

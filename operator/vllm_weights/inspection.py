@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from vllm_weights.contents import Contents, contents_of
+from vllm_weights.contents import CONFIG_FILES, Contents, contents_of
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.headers import Weights, weights_of
 from vllm_weights.listing import RemoteFile
+from vllm_weights.lost import settled
 from vllm_weights.request import Request
 from vllm_weights.selection import format_of, is_tokenizer, tokenizer_files
 from vllm_weights.summary import Config, compact, quantization_of, reductions, tamed
@@ -23,7 +24,6 @@ from vllm_weights.whole import POINTER, POINTER_BYTES, is_pointer, pointer_in_pl
 
 LONGEST_JSON_BYTES = 4 * 1024 * 1024
 """Of a JSON file that is read here; a tokenizer_config.json with every added token has about 1 MiB."""
-CONFIG_FILES = ("config.json", "params.json", "adapter_config.json")
 QUANTIZATION_FILES = ("hf_quant_config.json", "quantize_config.json")
 SOURCES_AT_ONCE = 8
 STALL_SECONDS = 20.0
@@ -64,7 +64,10 @@ def _with_one_more_try(request: Request, environment: Mapping[str, str]) -> tupl
         if not hub_is_down or time.monotonic() - started > SECOND_TRY_WITHIN_SECONDS:
             raise
     time.sleep(min(0.5, request.backoff_seconds))
-    return _inspected(request, environment)
+    try:
+        return _inspected(request, environment)
+    except WeightsError as error:
+        raise settled(error) from error
 
 
 def _inspected(request: Request, environment: Mapping[str, str]) -> tuple[dict[str, Any], Config]:
@@ -216,7 +219,7 @@ def _tokenizer_side(contents: Contents) -> tuple[RemoteFile, ...]:
     """The files of the repository that the tokenizer comes from."""
     if contents.tokenizer is not None:
         return contents.tokenizer.files
-    return tokenizer_files(contents.listing.files, trust_remote_code=True)
+    return tokenizer_files(contents.selection.files, trust_remote_code=True)
 
 
 def _tokenizer_config(contents: Contents) -> Config:

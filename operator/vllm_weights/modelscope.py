@@ -27,8 +27,10 @@ from modelscope_hub.errors import (
 )
 
 from vllm_weights import VERSION, wire
+from vllm_weights.addresses import host_of, whole_address
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
+from vllm_weights.ranges import body_of_range
 from vllm_weights.tokens import bare_token
 
 DEFAULT_REVISION = "master"
@@ -47,8 +49,9 @@ class ModelScope:
 
     def __init__(self, repo: str, environment: Mapping[str, str], *, silence_seconds: float, parallelism: int) -> None:
         self.repo = repo
-        endpoint = HubConfig.normalize_endpoint(environment.get("MODELSCOPE_ENDPOINT") or DEFAULT_ENDPOINT)
-        self.host = wire.host_of(endpoint)
+        said = environment.get("MODELSCOPE_ENDPOINT") or DEFAULT_ENDPOINT
+        self._endpoint = endpoint = whole_address("MODELSCOPE_ENDPOINT", HubConfig.normalize_endpoint(said))
+        self.host = host_of(endpoint)
         token = bare_token(environment, "MODELSCOPE_API_TOKEN")
         self.has_token = bool(token)
         # An empty token, not None: for None the library looks for one in the home folder.
@@ -87,7 +90,7 @@ class ModelScope:
             if response.status_code not in (200, 206):
                 response.read()
                 raise self._failure(_error_of(response), file, wire.retry_after(response.headers))
-            yield wire.body_of_range(response, file, start, end)
+            yield body_of_range(response, file, start, end, is_pinned=False)
 
     def checksum_is_none(self, file: RemoteFile) -> bool:
         """Never: the digests are of the content."""
@@ -110,11 +113,12 @@ class ModelScope:
                 "Check the endpoint, and whether a proxy answers in its place.",
             ) from error
         except requests.RequestException as error:  # Where a body breaks off, the library lets it through.
-            raise wire.unreachable(self.host, f"{type(error).__name__} {error}") from error
+            raise wire.unreachable(self.host, f"{type(error).__name__} {error}", self._endpoint) from error
 
     def _failure(
         self, error: HubError, file: RemoteFile | None = None, retry_after: float | None = None
     ) -> WeightsError:
+        said = wire.words_of(error.message)
         match error:
             case NotExistError() if file is not None:
                 return self._gone(file)
@@ -123,12 +127,13 @@ class ModelScope:
             case AuthenticationError() | PermissionDeniedError():
                 return self._no_access(error)
             case NetworkError():
-                return wire.unreachable(self.host, error.message)
+                return wire.unreachable(self.host, error.message, self._endpoint)
+            case APIError(status_code=429):
+                return wire.limited(self.host, said, _bounded(retry_after), has_token=self.has_token)
             case APIError(status_code=int(status)):
-                return wire.status_failure(
-                    status, self.host, f"for {self.repo}: {error.message}", _bounded(retry_after)
-                )
-        return WeightsError(Reason.HUB_REFUSED, f"{self.host} refused {self.repo}: {error.message}.", error.suggestion)
+                about = f"for {file.path if file else self.repo}" + (f": {said}" if said else "")
+                return wire.status_failure(status, self.host, about, _bounded(retry_after))
+        return WeightsError(Reason.HUB_REFUSED, f"{self.host} refused {self.repo}: {said}.", error.suggestion)
 
     def _no_access(self, error: HubError) -> WeightsError:
         if isinstance(error, PermissionDeniedError) and not isinstance(error.response_body, dict):

@@ -6,6 +6,8 @@ import os
 import ssl
 from collections.abc import Mapping
 
+from vllm_weights import proxies, tls
+from vllm_weights.addresses import whole_address
 from vllm_weights.grammar import Name
 from vllm_weights.listing import Source
 from vllm_weights.wire import CONNECT_SECONDS
@@ -24,15 +26,21 @@ def open_source(name: Name, environment: Mapping[str, str], *, stall_seconds: fl
     """The source, not yet asked anything; libraries of a store are imported only when it is one of theirs."""
     # One silent connection is given up at half the time, so that a new one can end the silence before it is a stall.
     silence = stall_seconds / 2
+    tls.check_trusted(environment)
     if name.kind == "hf":
+        # The library reads the variable when it is imported, and dies of one that is no address.
+        proxies.check(whole_address("HF_ENDPOINT", environment.get("HF_ENDPOINT") or "https://huggingface.co"))
         from vllm_weights.huggingface import HuggingFace
 
         return HuggingFace(name.repo, environment, silence_seconds=silence, parallelism=parallelism)
     if name.kind == "modelscope":
+        said = environment.get("MODELSCOPE_ENDPOINT") or "modelscope.cn"
+        proxies.check(whole_address("MODELSCOPE_ENDPOINT", said if "://" in said else f"https://{said}"))
         _prepare_modelscope()
         from vllm_weights.modelscope import ModelScope
 
         return ModelScope(name.repo, environment, silence_seconds=silence, parallelism=parallelism)
+    proxies.check(None)  # Its library speaks to every kind.
     _trim("AWS_", "GOOGLE_")
     from vllm_weights.buckets import Bucket
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -14,6 +15,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from vllm_weights.failure import WeightsError
+from vllm_weights.tokens import without_secrets
+
+WORTH_A_LINE_SECONDS = 5.0
 RATE_WINDOW_SECONDS = 15.0
 """Over which the speed is averaged: long enough to be steady, short enough to show a change."""
 
@@ -101,6 +106,17 @@ class Progress:
             self._samples.popleft()
         since, before = self._samples[0]
         return (self.bytes_fetched - before) / (now - since) if now - since > 0.01 else 0.0
+
+
+def say(event: str, **what: str | float) -> None:
+    """One line on stdout, with nothing in it of what is secret in this process's environment."""
+    print(without_secrets(json.dumps({"event": event, **what}), os.environ), flush=True)
+
+
+def say_wait(error: WeightsError, seconds: float) -> None:
+    """One line as a wait begins that somebody may wonder about."""
+    if seconds >= WORTH_A_LINE_SECONDS:
+        say("waiting", reason=str(error.reason), message=error.message, seconds=round(seconds))
 
 
 def tell(progress: Progress, file: Path) -> None:

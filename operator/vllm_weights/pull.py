@@ -17,7 +17,8 @@ from vllm_weights.failure import WeightsError
 from vllm_weights.fetching import Fetching, Patience
 from vllm_weights.folder import ModelFolder, manifest_of
 from vllm_weights.incoming import SEGMENT_BYTES, Incoming
-from vllm_weights.progress import Progress, tell
+from vllm_weights.lost import settled
+from vllm_weights.progress import Progress, say, tell
 from vllm_weights.request import Request
 
 TELL_SECONDS = 5.0
@@ -73,7 +74,7 @@ class Pull:
         self.progress.expect(size, files)
         self.progress.resumed(size)
         self.progress.files_done += files
-        _say("already complete", destination=str(folder.destination))
+        say("already complete", destination=str(folder.destination))
         return _answer(request, manifest, fetched=0)
 
     def _listed(self, request: Request, held: ExitStack) -> Contents:
@@ -86,9 +87,10 @@ class Pull:
             except WeightsError as error:
                 tried += 1
                 if not error.retry or tried >= patience.tries:
-                    raise
-                _say("trying again", reason=str(error.reason), message=error.message)
-                time.sleep(patience.pause_seconds(tried, error))
+                    raise settled(error) from error
+                pause = patience.pause_seconds(tried, error)
+                say("trying again", reason=str(error.reason), message=error.message, seconds=round(pause, 1))
+                self._wait(pause)
 
     def _bring(self, request: Request, folder: ModelFolder, contents: Contents) -> dict[str, Any]:
         items = contents.items
@@ -125,10 +127,17 @@ class Pull:
         if files and disk.f_blocks and missing + KEPT_FREE_BYTES > free:
             raise disk_full(folder.destination, f"{missing} bytes are to come and {free} are free")
 
+    def _wait(self, seconds: float) -> None:
+        """Told like the rest: a long one is no program that hangs."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, TELL_SECONDS))
+            self._tell_now_and_then()
+
     def _wait_for_lock(self) -> None:
         if self.progress.phase != "waiting":
             self.progress.phase = "waiting"
-            _say("waiting", message="another pull of the same destination is running")
+            say("waiting", message="another pull of the same destination is running")
         self._tell_now_and_then()
 
     def _tell_now_and_then(self) -> None:
@@ -162,7 +171,3 @@ def _answer(request: Request, manifest: Mapping[str, Any], fetched: int) -> dict
         "bytesFetched": fetched,
         "files": len(manifest["files"]),
     }
-
-
-def _say(event: str, **what: str) -> None:
-    print(json.dumps({"event": event, **what}), flush=True)

@@ -1,8 +1,11 @@
-"""What Secrets bring: a token is taken only as one can be, and none of it is ever printed."""
+"""What Secrets bring, and logins in addresses: a token is taken only as one can be, and none of it is ever printed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote, unquote, urlsplit
 
 from vllm_weights.failure import Reason, WeightsError
 
@@ -17,7 +20,19 @@ SECRET = (
 )
 SHORTEST = 6
 """Characters; what is shorter is no secret, and may stand in any word."""
+LONGEST_WORD = 16
+"""Characters; of what is longer, the beginning alone is hidden, too, wherever somebody cut the rest off."""
+KNOWN_BY = 8
 HIDDEN = "[hidden]"
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+ENDPOINTS = ("HF_ENDPOINT", "MODELSCOPE_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "GOOGLE_BASE_URL")
+SHORTEST_PIECE = 4
+"""Of a password in an address, which libraries quote from one of its special characters to the next."""
+_LOGIN = re.compile(r"(?i)\b(https?://|socks\w*://)[^\s/@'\"]+@")
+_SIGNED = re.compile(
+    r"(?i)([?&](?:X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|Signature|Policy|Key-Pair-Id|sig|\w*token)=)[^\s&'\"]+"
+)
+"""What signs an address, and opens it to everybody."""
 
 
 def bare_token(environment: Mapping[str, str], *variables: str) -> str:
@@ -39,17 +54,52 @@ def bare_token(environment: Mapping[str, str], *variables: str) -> str:
 
 
 def without_secrets(text: str, environment: Mapping[str, str]) -> str:
-    """The text with nothing in it of what Secrets brought, as it stands there or as Python writes it."""
+    """The text with nothing in it of what Secrets and addresses brought, as it stands there or as somebody writes it."""
+    for form in sorted(_secrets(environment), key=len, reverse=True):
+        text = text.replace(form, HIDDEN)
+        if len(form) >= LONGEST_WORD:
+            text = re.sub(re.escape(form[:KNOWN_BY]) + r"[^\s'\"]*", HIDDEN, text)
+    return _SIGNED.sub(rf"\1{HIDDEN}", _LOGIN.sub(rf"\1{HIDDEN}@", text))
+
+
+def _secrets(environment: Mapping[str, str]) -> set[str]:
+    found: set[str] = set()
     for variable in SECRET:
         value = environment.get(variable, "")
-        forms = {
-            value,
-            value.strip(),
-            *value.split(),
-            repr(value)[1:-1],
-            repr(value.encode())[2:-1],
-            ascii(value)[1:-1],
-        }
-        for form in sorted(forms, key=len, reverse=True):
-            text = text.replace(form, HIDDEN) if len(form) >= SHORTEST else text
-    return text
+        found |= {form for form in (*_written(value), *value.split()) if len(form) >= SHORTEST}
+    for login in _logins(environment):
+        password = login.partition(":")[2] or login
+        pieces = re.split(r"[][#/?@:]|%[0-9A-Fa-f]{2}", password)
+        found |= {piece for piece in pieces if len(piece) >= SHORTEST_PIECE}
+        in_headers = base64.b64encode(unquote(login).encode()).decode()
+        for whole in (login, password, unquote(login), unquote(password), quote(password, safe=""), in_headers):
+            found |= {form for form in _written(whole) if len(form) >= SHORTEST_PIECE}
+    return found
+
+
+def _written(value: str) -> set[str]:
+    """A value as it stands there and as Python writes it."""
+    return {value, value.strip(), repr(value)[1:-1], repr(value.encode())[2:-1], ascii(value)[1:-1]}
+
+
+def _logins(environment: Mapping[str, str]) -> Iterator[str]:
+    """What stands before the @ of each address, however little of an address it is."""
+    for variable in (*PROXIES, *ENDPOINTS):
+        rest = environment.get(variable, "").strip()
+        rest = rest.partition("://")[2] or rest
+        if "@" in rest:
+            login, _, _ = rest.rpartition("@")
+            if variable in PROXIES or not _is_in_the_path(environment[variable]):
+                yield login
+        elif ":" in rest and not rest.startswith("[") and not re.match(r"[^:]*:\d*(?:/|$)", rest):
+            yield rest  # A login after which the host was forgotten.
+
+
+def _is_in_the_path(endpoint: str) -> bool:
+    """Whether the @ of an endpoint is behind its host."""
+    try:
+        parts = urlsplit(endpoint.strip())
+        _ = parts.port  # Where that is none, the host is not what stands there.
+    except ValueError:
+        return False
+    return bool(parts.hostname) and "@" not in parts.netloc

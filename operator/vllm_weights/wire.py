@@ -7,39 +7,27 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from urllib.parse import urlsplit
 
 import httpx2
 
-from vllm_weights import VERSION, body
+from vllm_weights import VERSION, proxies, tls
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.listing import RemoteFile
+from vllm_weights.proxies import Proxy
+from vllm_weights.tls import not_trusted as not_trusted
 
 CLIENT_NAME = "vllm-operator-weights"
 CONNECT_SECONDS = 4.0
 """So that an unreachable hub is named within the five seconds an inspection may take."""
 LONGEST_RETRY_AFTER_SECONDS = 300.0
 """The hub's rate limits count in windows of five minutes."""
-_CERTIFICATES = (
-    (
-        re.compile(r"(?i)expired|not yet valid|NotValidYet"),
-        "whose time is over, or has not come",
-        "Have whoever runs it renew the certificate; where it is valid by its dates, have the node's clock set right.",
-    ),
-    (
-        re.compile(r"(?i)mismatch|not valid for|NotValidForName|doesn't match"),
-        "that is made out for another name",
-        "Mend the address, or have the certificate made out for the name in it.",
-    ),
-)
-_OF_PROXY = re.compile(
-    r"ProxyError (\d{3})|Tunnel connection failed: (\d{3})|proxy authori[sz]ation required", re.IGNORECASE
-)
-"""What httpx, urllib3 and reqwest say of a proxy's answer to CONNECT."""
+_NO_LOCATION = re.compile(r"(?i)Invalid URL in location header|unsupported protocol|missing an 'https?://'")
 _MOST_SAID = 200
 """Characters of an answer that are quoted."""
 _TITLE = re.compile(r"(?is)<title>([^<]{1,200})</title>")
 _MESSAGE = re.compile(r"\"(?:message|error|detail|msg|error_description)\": ?\"([^\"]{1,300})\"")
+_XML = re.compile(r"(?s)<Code>([^<]{1,80})</Code>(?:.{0,200}?<Message>([^<]{1,300}))?")
+_PAGE = re.compile(r"(?i)<!doctype|<html\b|<body\b")
 _WANTS_TLS = re.compile(r"(?i)\bhttp request\b.{0,40}\bhttps\b|\bTLS\b.{0,20}\brequired")
 _RATELIMIT_RESET = re.compile(r"\bt=(\d+)")
 
@@ -54,26 +42,9 @@ def client(headers: Mapping[str, str], read_seconds: float, connections: int) ->
     )
 
 
-def host_of(endpoint: str) -> str:
-    """What messages call an address: host and port, without a name and password before them."""
-    return urlsplit(endpoint).netloc.rpartition("@")[2] or "the hub"
-
-
-def whole_address(variable: str, value: str) -> str:
-    """An endpoint without the slash at its end. Raises InvalidArgument for one without a scheme or a host: no try mends that."""
-    parts = urlsplit(value.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise WeightsError(
-            Reason.INVALID_ARGUMENT,
-            f"{variable} is no whole address: {value.rpartition('@')[2]!a}.",
-            "Have the platform's settings name the hub's or mirror's whole address, https:// (or http://) before its host.",
-        )
-    return value.strip().rstrip("/")
-
-
 @contextmanager
 def connection_errors_named(host: str) -> Iterator[None]:
-    """Turns the client's own exceptions into HubUnreachable, of the host that was asked at last."""
+    """Turns the client's own exceptions into ours, as a rule HubUnreachable of the host that was asked at last."""
     try:
         yield
     except httpx2.TooManyRedirects as error:
@@ -82,64 +53,59 @@ def connection_errors_named(host: str) -> Iterator[None]:
             f"{host} redirects for ever.",
             "Mend the mirror, or the gate before it, that redirects; or its address in the platform's settings.",
         ) from error
+    except (httpx2.UnsupportedProtocol, httpx2.InvalidURL) as error:
+        raise _leads_nowhere(host, str(error)) from error
     except (httpx2.TransportError, httpx2.StreamError) as error:
-        raise unreachable(_asked_at_last(error, host), f"{type(error).__name__} {error}".strip()) from error
+        if _NO_LOCATION.search(str(error)):
+            raise _leads_nowhere(host, str(error)) from error
+        why = f"{type(error).__name__} {error}".strip()
+        raise unreachable(_asked_at_last(error, host), why, _address_of(error)) from error
     except RuntimeError as error:  # "Cannot send a request, as the client has been closed": another worker failed.
         raise unreachable(host, str(error)) from error
 
 
+def _leads_nowhere(host: str, why: str) -> WeightsError:
+    return WeightsError(
+        Reason.HUB_REFUSED,
+        f"{host} redirects to what is no address: {why.rstrip('.')}.",
+        "Have whoever runs it mend where it redirects to, or have another address set in the platform's settings.",
+    )
+
+
+def _address_of(error: Exception) -> httpx2.URL | None:
+    try:
+        return error.request.url if isinstance(error, httpx2.RequestError) else None
+    except RuntimeError:  # The client does not know: raised before there was a request.
+        return None
+
+
 def _asked_at_last(error: Exception, host: str) -> str:
     """The source's own host, or the one to which that one redirects."""
-    if not isinstance(error, httpx2.RequestError):
-        return host
-    try:
-        asked = error.request.url.netloc.decode()
-    except RuntimeError:  # The client does not know: raised before there was a request.
-        return host
+    url = _address_of(error)
+    asked = url.netloc.decode() if url is not None else ""
     own = host.lower().removesuffix(":443").removesuffix(":80")
     return host if asked in ("", own) else f"{asked}, to which {host} redirects,"
 
 
-def unreachable(host: str, why: str) -> WeightsError:
-    if "CERTIFICATE_VERIFY_FAILED" in why:
-        return not_trusted(host, why)
-    if found := _OF_PROXY.search(why):
-        return _refused_by_proxy(host, int(found[1] or found[2] or 407), why)
-    if "WRONG_VERSION_NUMBER" in why:
-        return WeightsError(
-            Reason.HUB_UNREACHABLE,
-            f"{host} does not speak TLS: {why}.",
-            "If it speaks plain HTTP its address in the platform's settings begins with http://; else mend host and port.",
-        )
+def unreachable(host: str, why: str, url: httpx2.URL | str | None = None) -> WeightsError:
+    """What a connection failed of, in a library's words. `url` is what was asked for, where a proxy may be on the way."""
+    through = proxies.on_the_way(str(url)) if url is not None else None
+    if through is not None and (of_proxy := proxies.failure(through, host, why)):
+        return of_proxy
+    if found := proxies.REFUSED.search(why):
+        return proxies.refused(through, host, int(found[1] or found[2] or 407), why)
+    if of_tls := tls.failure(host, why):
+        return of_tls
+    return _breaks_off(host, why, through)
+
+
+def _breaks_off(host: str, why: str, through: Proxy | None = None) -> WeightsError:
+    by, what = (f", by way of {through},", f"{through}, ") if through else ("", "")
     return WeightsError(
         Reason.HUB_UNREACHABLE,
-        f"{host} cannot be reached or breaks off: {why}.",
-        "Check that the namespace may reach it (NetworkPolicy, proxy variables, DNS), and its status page; "
+        f"{host} cannot be reached{by} or breaks off: {why}.",
+        f"Check that the namespace may reach it ({what}NetworkPolicy, proxy variables, DNS), and its status page; "
         "for a mirror set its address in the platform's settings (HF_ENDPOINT, MODELSCOPE_ENDPOINT).",
-    )
-
-
-def _refused_by_proxy(host: str, status: int, why: str) -> WeightsError:
-    """Of CONNECT, to which the hub itself has no answer."""
-    if status == 407:
-        return status_failure(status, host, f"({why})", None)
-    message = f"The proxy does not connect to {host}: {why}."
-    if status >= 500:
-        remedy = "Have whoever runs the proxy look at its way to that host; where it may be reached without it, have NO_PROXY name it."
-        return WeightsError(Reason.HUB_UNREACHABLE, message, remedy)
-    remedy = "Have the proxy let these pods through to that host, or have a mirror set that may be reached."
-    return WeightsError(Reason.HUB_REFUSED, message, remedy)
-
-
-def not_trusted(host: str, why: str) -> WeightsError:
-    """A certificate that is refused, by what is wrong with it."""
-    for words, what, remedy in _CERTIFICATES:
-        if words.search(why):
-            return WeightsError(Reason.HUB_UNREACHABLE, f"{host} shows a certificate {what}: {why}.", remedy)
-    return WeightsError(
-        Reason.HUB_UNREACHABLE,
-        f"{host} shows a certificate of an authority that is not trusted: {why}.",
-        "Have the platform name the authority (sources.trustedCertificates of its settings), or mend the address.",
     )
 
 
@@ -148,7 +114,7 @@ def is_page(response: httpx2.Response) -> bool:
     return response.headers.get("content-type", "").startswith("text/html")
 
 
-def common_failure(response: httpx2.Response, host: str) -> WeightsError:
+def common_failure(response: httpx2.Response, host: str, *, has_token: bool = False) -> WeightsError:
     """The failure of an answer that its source gives no meaning of its own, with what the answer says."""
     said = what_it_says(response)
     if _WANTS_TLS.search(said):
@@ -158,7 +124,15 @@ def common_failure(response: httpx2.Response, host: str) -> WeightsError:
             "Have its address in the platform's settings begin with https://.",
         )
     about = f"for {response.url.path}" + (f": {said}" if said else "")
-    return status_failure(response.status_code, host, about, retry_after(response.headers))
+    seconds = retry_after(response.headers)
+    if response.status_code == 429:
+        return limited(host, said, seconds, has_token=has_token)
+    failure = status_failure(response.status_code, host, about, seconds)
+    through = proxies.on_the_way(str(response.url)) if response.url.scheme == "http" else None
+    if through is not None and (response.status_code >= 500 or is_page(response)):
+        failure.message = f"{failure.message.rstrip('.')} (by way of {through}, which may be what answers)."
+        failure.remedy = f"Where {host} may be reached without a proxy, have NO_PROXY name it. {failure.remedy}"
+    return failure
 
 
 def what_it_says(response: httpx2.Response) -> str:
@@ -167,33 +141,46 @@ def what_it_says(response: httpx2.Response) -> str:
         text = response.headers.get("x-error-message") or response.text[:4000]
     except httpx2.ResponseNotRead:
         return ""
-    title, message = _TITLE.search(text), _MESSAGE.search(text)
-    if title or (is_page(response) and "<" in text):
+    return words_of(text, is_page=is_page(response))
+
+
+def words_of(text: str, *, is_page: bool = False) -> str:
+    """One short line of an answer's text, none of it of a page that has no title."""
+    text = text[:4000]
+    title, message, code = _TITLE.search(text), _MESSAGE.search(text), _XML.search(text)
+    if title or ((is_page or _PAGE.search(text)) and "<" in text):
         text = title[1] if title else ""
+    elif code:
+        text = ": ".join(part for part in (code[1], code[2]) if part)
     elif message:
         text = message[1]
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_MOST_SAID].rstrip(". ")
 
 
+def limited(host: str, said: str, seconds: float | None, *, has_token: bool = False) -> WeightsError:
+    """Of a 429, in the words of who limits."""
+    if has_token:
+        remedy = "Wait, have fewer downloads at a time, or a plan of the token's account with a higher limit; or use a mirror."
+    else:
+        remedy = "Set a token: signed-in clients have a higher limit; or wait, or use a mirror."
+    words = f": {said}" if said else ""
+    message = f"{host} limits the rate of requests (HTTP 429){words}."
+    return WeightsError(Reason.HUB_RATE_LIMITED, message, remedy, retry_after=seconds)
+
+
 def status_failure(status: int, host: str, about: str, seconds: float | None) -> WeightsError:
     """The failure that a status alone tells; `about` what was asked, or what the answer said, `seconds` when to ask again."""
     if status == 429:
-        return WeightsError(
-            Reason.HUB_RATE_LIMITED,
-            f"{host} limits the rate of requests (HTTP 429).",
-            "Set a token: signed-in clients have a higher limit; or wait, or use a mirror.",
-            retry_after=seconds,
-        )
+        return limited(host, "", seconds)
     if status >= 500 or status == 408:
-        failure = unreachable(host, f"HTTP {status} {about}")
+        failure = _breaks_off(host, f"HTTP {status} {about}")
         failure.retry_after = seconds
         return failure
     if status == 407:
         return WeightsError(
             Reason.HUB_REFUSED,
             f"A proxy before {host} wants a login (HTTP 407) {about}.",
-            "Have the proxy let these pods through (or give its address with user and password, where the image sets one), "
-            "or have a mirror set that is reached without it.",
+            proxies.LOGIN_REMEDY,
         )
     if status == 451:
         return WeightsError(
@@ -219,30 +206,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if match := _RATELIMIT_RESET.search(headers.get("ratelimit", "")):
         return min(float(match[1]), LONGEST_RETRY_AFTER_SECONDS)
     return None
-
-
-def body_of_range(response: httpx2.Response, file: RemoteFile, start: int, end: int) -> Iterator[memoryview]:
-    """The asked bytes of an answer; also where the server ignores ranges and sends the whole file."""
-    total = response.headers.get("content-range", "").rpartition("/")[2]
-    if total.isdecimal() and int(total) != file.size:
-        raise source_changed(file, f"it is {total} bytes long, not {file.size}")
-    kind, encoding = response.headers.get("content-type", ""), response.headers.get("content-encoding", "identity")
-    is_packed = encoding not in ("", "identity")
-    # A mirror may call everything a page; one that is none has the length of what was asked for.
-    is_page = kind.startswith("text/html") and response.headers.get("content-length") not in (
-        str(file.size),
-        str(end - start),
-    )
-    if is_page or kind.startswith("multipart/") or (is_packed and response.status_code != 200):
-        # The bytes of a part of something packed cannot be unpacked, and we asked for nothing packed.
-        raise WeightsError(
-            Reason.HUB_REFUSED,
-            f"{response.url.host} answers {file.path} with {encoding if is_packed else kind.partition(';')[0]}, "
-            "not with its bytes.",
-            "Check the endpoint, and whether a proxy answers in its place.",
-        )
-    skipped = start if response.status_code == 200 else 0
-    return body.pieces(response, skipped, end - start, is_packed=is_packed)
 
 
 def source_changed(file: RemoteFile, how: str) -> WeightsError:

@@ -1,0 +1,238 @@
+"""What the Hugging Face hub, or a mirror of it, refuses, and what would help: told by its codes and in its own words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx2
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    GatedRepoError,
+    HfHubHTTPError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from vllm_weights import wire
+from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.listing import RemoteFile
+from vllm_weights.ranges import length_of, of_another_length
+
+THE_HUB = "huggingface.co"
+BAD_TOKEN = "Invalid credentials in Authorization header"
+"""The hub's words: a 401 with them is about the token, any other one about the repository."""
+_NOT_THE_TOKEN = re.compile(
+    r"(?i)\bIP\b|\baddress|\bnetwork|allow-?\s?list|\bpolic(?:y|ies)\b|proxy|firewall|\bblocked\b|curation|quarantine|malware|\bcountry\b|\bregion\b"
+)
+"""In what a 403 says: that nobody is let through from here, or that nobody gets this, whatever the token."""
+_LET_THROUGH = "where an allow-list of the hub or the organization, or a proxy on the way, refuses, ask who runs it to let the cluster through."
+_REJECTED = re.compile(r"(?i)\breject|\bdenied by|\brefused by|\bbanned\b|\bblocked by")
+_PENDING = re.compile(r"(?i)\bawait|\bpending\b|\breview")
+_REFRESH = "set the annotation vllm-operator.dev/refresh"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who is asked for which repository, and as whom."""
+
+    endpoint: str
+    host: str
+    repo: str
+    has_token: bool
+
+    @property
+    def is_the_hub(self) -> bool:
+        """Whether it has the hub's own pages; a mirror has its files alone."""
+        return urlsplit(self.endpoint).hostname == THE_HUB
+
+    @property
+    def has_login(self) -> bool:
+        return "@" in urlsplit(self.endpoint).netloc
+
+    def failure(self, error: HfHubHTTPError, revision: str, file: RemoteFile | None) -> WeightsError:
+        """What the library's error means, of the listing or of a file."""
+        response = error.response
+        match error:
+            case DisabledRepoError():
+                return WeightsError(
+                    Reason.REPO_NOT_FOUND,
+                    f"{self.host} has disabled {self.repo}.",
+                    "No token opens it: use another repository in spec.model, or a copy from elsewhere.",
+                )
+            case RevisionNotFoundError():
+                return WeightsError(
+                    Reason.REVISION_NOT_FOUND,
+                    f"{self.repo} has no revision {revision!r}.",
+                    "Correct spec.revision: a branch, a tag or a whole commit id; leave it out for main. "
+                    "Where that is a commit that was there before, the repository was rewritten: inspect the model again.",
+                )
+        if response.status_code in (401, 403, 404) and self._lost_the_token(response):
+            return self._token_stays_behind(response)
+        if isinstance(error, GatedRepoError):
+            return self._gated(response)
+        if file is not None and self._is_about(file, error):
+            return self._file_is_gone(file, revision, response)
+        if response.status_code == 416 and file is not None and (length := length_of(response)) is not None:
+            return of_another_length(response, file, length, is_pinned=True)
+        return self._by_status(error, file)
+
+    def _by_status(self, error: HfHubHTTPError, file: RemoteFile | None) -> WeightsError:
+        response = error.response
+        if response.status_code == 401 and self._is_a_login(response):
+            return self._bad_login(response)
+        if isinstance(error, RepositoryNotFoundError) or response.status_code in (401, 404):
+            return self.not_found(response)
+        if response.status_code == 403:
+            return self._denied(response, file)
+        return wire.common_failure(response, self.host, has_token=self.has_token)
+
+    def _is_about(self, file: RemoteFile, error: HfHubHTTPError) -> bool:
+        is_missing = error.response.status_code == 404 and "X-Error-Code" not in error.response.headers
+        return is_missing or isinstance(error, RemoteEntryNotFoundError)
+
+    def _lost_the_token(self, response: httpx2.Response) -> bool:
+        asked = urlsplit(self.endpoint).hostname
+        is_elsewhere = bool(response.history) and response.url.host != asked
+        return self.has_token and is_elsewhere and "authorization" not in response.request.headers
+
+    def _token_stays_behind(self, response: httpx2.Response) -> WeightsError:
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"{self.host} redirects to {response.url.host}, which wants a token (HTTP {response.status_code}); ours goes to no other host "
+            f"than {self.host}, the one that the settings name.",
+            f"Where the token is of {response.url.host}, have hub.endpoint of the platform's settings name https://{response.url.host}; "
+            f"else have {self.host} serve {self.repo} itself.",
+        )
+
+    def _is_a_login(self, response: httpx2.Response) -> bool:
+        """The library takes a 401 without a code for a missing repository; with a token it is the token, as a rule.
+
+        A mirror that answers so wants a login of its own; only the hub hides repositories from strangers by a 401.
+        """
+        if response.headers.get("X-Error-Message") == BAD_TOKEN:
+            return True
+        if "X-Error-Code" in response.headers:
+            return False
+        return self.has_token or (not self.is_the_hub and "X-Error-Message" not in response.headers)
+
+    def _bad_login(self, response: httpx2.Response) -> WeightsError:
+        said = "" if response.headers.get("X-Error-Message") == BAD_TOKEN else wire.what_it_says(response)
+        words = f" ({said})" if said else ""
+        if self.has_login:
+            return WeightsError(
+                Reason.INVALID_TOKEN,
+                f"{self.host} does not accept the user and password of its address{words}.",
+                "Have hub.endpoint of the platform's settings hold the right ones; where a token is to be sent, none of them: an address with "
+                "a login goes before tokenSecretRef.",
+            )
+        if not self.has_token:
+            return WeightsError(
+                Reason.INVALID_TOKEN,
+                f"{self.host} wants a login, and no token is given (HTTP 401){words}.",
+                f"Name a Secret with a token of {self.host} in tokenSecretRef (HF_TOKEN), or have the platform's settings name (hub.endpoint) "
+                "a mirror that wants none.",
+            )
+        where = f" (https://{self.host}/settings/tokens)" if self.is_the_hub else ""
+        whose = "" if self.is_the_hub else f"; {self.host} must know it, not the hub that it mirrors"
+        return WeightsError(
+            Reason.INVALID_TOKEN,
+            f"{self.host} does not accept the token: it is wrong, expired or revoked{words}.",
+            f"Put a valid token with read access into the secret{where}{whose}.",
+        )
+
+    def not_understood(self, error: Exception, page: str = "") -> WeightsError:
+        """Of an answer that is not the hub's; `page` is what a page in its place says, and from where."""
+        # The library also fails like this while it words an error whose body is JSON, but no object: a gateway's 503.
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, httpx2.HTTPStatusError):
+                return wire.common_failure(cause.response, self.host, has_token=self.has_token)
+            cause = cause.__context__
+        if page:
+            return WeightsError(
+                Reason.HUB_REFUSED,
+                f"{self.host} did not answer as the hub does for {self.repo}: {page}.",
+                "Where that is for people to sign in (SSO), have the mirror be reachable without it for these pods, by a token or "
+                "by another address; check hub.endpoint of the platform's settings, with its path.",
+            )
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"{self.host} did not answer as the hub does for {self.repo} ({type(error).__name__}: {error}).",
+            "Check the endpoint (with its path), and whether a proxy answers in its place.",
+        )
+
+    def _gated(self, response: httpx2.Response) -> WeightsError:
+        said = wire.what_it_says(response)
+        message = f"{self.repo} is gated, and its authors have not let the token's owner in: {said}."
+        if self.has_token and _REJECTED.search(said):
+            return WeightsError(
+                Reason.GATED_REPO,
+                message,
+                "That account cannot ask again: have the authors let it in after all, use the token of an account that has access, or another model.",
+            )
+        if self.has_token and _PENDING.search(said):
+            return WeightsError(
+                Reason.GATED_REPO,
+                message,
+                f"Wait until the authors let it in, then {_REFRESH}; or use the token of an account that has access.",
+            )
+        if self.is_the_hub:
+            ask = f"Ask for access at https://{self.host}/{self.repo}"
+        else:
+            ask = f"Ask for access on the page of {self.repo} at the hub that {self.host} mirrors (huggingface.co, as a rule)"
+        if self.has_token:
+            why, remedy = "and the token's owner is not on its list", f"{ask} with the account that owns the token."
+        else:
+            why, remedy = "and no token is given", f"{ask}, then name a secret with that account's token."
+        return WeightsError(Reason.GATED_REPO, f"{self.repo} is gated, {why}.", remedy)
+
+    def not_found(self, response: httpx2.Response | None = None) -> WeightsError:
+        is_page = response is not None and response.status_code == 404 and wire.is_page(response)
+        if response is not None and is_page and "X-Error-Code" not in response.headers:
+            return self.not_understood(ValueError("404, with a page of another server"))
+        said = wire.what_it_says(response) if response is not None and not self.is_the_hub else ""
+        words = (
+            f" ({said})" if said and "X-Error-Code" not in (response.headers if response is not None else {}) else ""
+        )
+        hint = "that the token may read it" if self.has_token else "if it is private, name a secret with a token"
+        return WeightsError(
+            Reason.REPO_NOT_FOUND,
+            f"{self.host} has no model {self.repo}, or hides it{words}.",
+            f"Check the spelling; {hint}.",
+        )
+
+    def _file_is_gone(self, file: RemoteFile, revision: str, response: httpx2.Response) -> WeightsError:
+        said = wire.what_it_says(response)
+        words = f": {said}" if said else ""
+        if self.is_the_hub:
+            remedy = "The hub has lost it, or the repository was rewritten: name another revision, or have its owner upload the file again."
+        else:
+            remedy = (
+                f"Have whoever runs {self.host} fetch the file (its copy is not whole, or it may not ask the hub that it mirrors), or have "
+                "hub.endpoint of the platform's settings name the hub itself, or another mirror."
+            )
+        return WeightsError(
+            Reason.WEIGHTS_MISSING,
+            f"{self.host} lists {file.path} of {self.repo} at {revision[:12]} and does not have it (HTTP 404){words}.",
+            remedy,
+        )
+
+    def _denied(self, response: httpx2.Response, file: RemoteFile | None) -> WeightsError:
+        """Of a 403 without a gate: about the token where there is one, and neither a page nor the words are of something else."""
+        told, said = response.headers.get("X-Error-Message", ""), wire.what_it_says(response)
+        what = self.repo if file is None else f"{file.path} of {self.repo}"
+        message = f"{self.host} denies access to {what}: {said or 'HTTP 403'}."
+        if not self.is_the_hub and not told and _NOT_THE_TOKEN.search(said):
+            remedy = f"Ask who runs {self.host}, or its policies, to let this model and this cluster through; or use another model or source."
+            return WeightsError(Reason.HUB_REFUSED, message, remedy)
+        if not self.has_token:
+            remedy = f"If it is private, name a secret with a token; {_LET_THROUGH}"
+            return WeightsError(Reason.HUB_REFUSED, message, remedy)
+        remedy = (
+            f"Give the token read access to this repository (fine-grained tokens list them one by one); {_LET_THROUGH}"
+        )
+        is_elsewhere = (not told and wire.is_page(response)) or _NOT_THE_TOKEN.search(said)
+        return WeightsError(Reason.HUB_REFUSED if is_elsewhere else Reason.INVALID_TOKEN, message, remedy)

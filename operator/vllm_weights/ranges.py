@@ -1,0 +1,76 @@
+"""The bytes of a range as HTTP answers with them: those of the file that was listed, or an error that says what came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import httpx2
+
+from vllm_weights import body
+from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.listing import RemoteFile
+from vllm_weights.whole import is_pointer
+from vllm_weights.wire import source_changed
+
+LONGEST_POINTER_BYTES = 1024
+
+
+def body_of_range(
+    response: httpx2.Response, file: RemoteFile, start: int, end: int, *, is_pinned: bool
+) -> Iterator[memoryview]:
+    """The asked bytes of an answer; also where the server ignores ranges and sends the whole file.
+
+    `is_pinned`: what is asked for is one commit, of which no file changes.
+    """
+    kind, encoding = response.headers.get("content-type", ""), response.headers.get("content-encoding", "identity")
+    is_packed = encoding not in ("", "identity")
+    # A mirror may call everything a page; one that is none has the length of what was asked for.
+    is_page = kind.startswith("text/html") and response.headers.get("content-length") not in (
+        str(file.size),
+        str(end - start),
+    )
+    if is_page or kind.startswith("multipart/") or (is_packed and response.status_code != 200):
+        # The bytes of a part of something packed cannot be unpacked, and we asked for nothing packed.
+        raise WeightsError(
+            Reason.HUB_REFUSED,
+            f"{response.url.host} answers {file.path} with {encoding if is_packed else kind.partition(';')[0]}, "
+            "not with its bytes.",
+            "Check the endpoint, and whether a proxy answers in its place.",
+        )
+    length = None if is_packed else length_of(response)
+    if length is not None and length != file.size:
+        raise of_another_length(response, file, length, is_pinned=is_pinned)
+    skipped = start if response.status_code == 200 else 0
+    return body.pieces(response, skipped, end - start, is_packed=is_packed)
+
+
+def length_of(response: httpx2.Response) -> int | None:
+    """How long the server says the whole file is; None where it does not."""
+    length = response.headers.get("content-range", "").rpartition("/")[2]
+    if response.status_code == 200:
+        length = response.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else None
+
+
+def of_another_length(response: httpx2.Response, file: RemoteFile, length: int, *, is_pinned: bool) -> WeightsError:
+    """Of a server that has another file than the one it listed, under the same name."""
+    host = response.url.netloc.decode()
+    if length <= LONGEST_POINTER_BYTES and response.status_code != 416:
+        with suppress(httpx2.HTTPError):
+            if is_pointer(response.read()):
+                return WeightsError(
+                    Reason.WEIGHTS_CORRUPT,
+                    f"{host} serves {file.path} as the Git LFS pointer that stands for it: {length} bytes long, not {file.size}.",
+                    "Where it is a mirror, have it fetch the file itself (its copy was made without Git LFS), or set another; "
+                    "else have the repository's owner upload the file itself.",
+                )
+    how = f"it is {length} bytes long, not {file.size}"
+    if not is_pinned:
+        return source_changed(file, how)
+    return WeightsError(
+        Reason.WEIGHTS_CORRUPT,
+        f"{file.path} is at {host} not what was listed of this commit: {how}.",
+        "A copy there, or in a proxy on the way, is cut off or out of date: have it cleared from the cache of whoever keeps it, "
+        "or have the platform's settings name the source itself.",
+    )
