@@ -8,10 +8,13 @@ from tests.stores.host import Host
 from vllm_weights import wire
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.huggingface import HuggingFace
-from vllm_weights.listing import Listing
+from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
+from vllm_weights.modelscope import ModelScope
+from vllm_weights.whole import read_start
 
 pytestmark = pytest.mark.weights
 
+FILE = RemoteFile("model.safetensors", 400130, Digest(DigestKind.NONE))
 PLAIN_TO_TLS = b"<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>"
 """nginx's words."""
 
@@ -101,3 +104,29 @@ def test_what_may_not_be_had_for_legal_reasons_has_another_source() -> None:
         listed(host)
 
     assert "another source" in caught.value.remedy
+
+
+@pytest.mark.parametrize("ask", ["listing", "file"])
+def test_nothing_of_a_firewalls_page_is_quoted_but_its_title(ask: str) -> None:
+    """As a web firewall before ModelScope answers."""
+    page = b"<!doctype html><html><title>405</title><body><div id='block'>traceid: 1</div></body></html>"
+    with Host(405, page, {"Content-Type": "text/html"}) as host:
+        source = ModelScope("org/model", {"MODELSCOPE_ENDPOINT": host.url}, silence_seconds=5, parallelism=2)
+        with pytest.raises(WeightsError) as caught:
+            if ask == "listing":
+                source.listing(None)
+            else:
+                read_start(source, "", FILE, 100)
+
+    assert caught.value.reason is Reason.HUB_REFUSED and "HTTP 405" in caught.value.message
+    assert "<" not in caught.value.message and "traceid" not in caught.value.message
+
+
+def test_a_pointer_that_modelscope_serves_in_a_files_place_is_told() -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 400130\n"
+    with Host(200, pointer) as host, pytest.raises(WeightsError) as caught:
+        source = ModelScope("org/model", {"MODELSCOPE_ENDPOINT": host.url}, silence_seconds=5, parallelism=2)
+        read_start(source, "", FILE, 100)
+
+    assert (caught.value.reason, caught.value.retry) == (Reason.WEIGHTS_CORRUPT, False)
+    assert "Git LFS pointer" in caught.value.message and FILE.path in caught.value.message
