@@ -1,5 +1,6 @@
 """From the log of a server or Job that ended (or hangs) to its failure."""
 
+import re
 from dataclasses import replace
 from typing import Final
 
@@ -12,6 +13,7 @@ from vllm_operator.diagnose.downloads import (
 from vllm_operator.diagnose.failure import MAX_BYTES, Failure, failure
 from vllm_operator.diagnose.lines import read_text
 from vllm_operator.diagnose.log import Evidence, gather
+from vllm_operator.diagnose.neighbours import unless_its_own
 from vllm_operator.diagnose.reasons import Reason
 from vllm_operator.diagnose.roots import begins_at
 from vllm_operator.diagnose.rules import CAUSES, find
@@ -25,6 +27,7 @@ _SIGNALS: Final = {
     139: "segmentation fault",
 }
 _TERMINATED: Final = 143
+_OF_A_SHELL = re.compile(r"(?m)^(?:Illegal instruction|Segmentation fault|Bus error|Aborted|Killed)\b")
 _OF_STARTS: Final = frozenset(
     {
         Reason.InvalidArgument,
@@ -154,7 +157,7 @@ def _was_stopped(seen: Evidence, exit_code: int | None) -> bool:
 
 def _cause(seen: Evidence, exit_code: int | None = None) -> Failure | None:
     """The cause that the words name; what followed an exception that no rule knows is no cause, but comes of that one."""
-    return find(
+    found = find(
         seen.text,
         context=seen.everything,
         stack=seen.stack,
@@ -163,6 +166,7 @@ def _cause(seen: Evidence, exit_code: int | None = None) -> Failure | None:
         cause=begins_at(seen.root, seen.text),
         cause_ends=seen.root_ends,
     )
+    return None if found is None else unless_its_own(found, seen.pids)
 
 
 def _by_its_place(seen: Evidence) -> Failure | None:
@@ -228,6 +232,8 @@ def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
         message = f"{ended} ({_SIGNALS[exit_code]})."
     elif seen.stopped or exit_code == _TERMINATED:
         message = f"{ended}: it was asked to stop (SIGTERM), and its log shows no error that ended it."
+    elif exit_code is None and seen.whole and not _OF_A_SHELL.search(seen.tail):
+        message = "The log shows no error, and ends before the server serves."
     else:
         message = f"{ended}, and its log shows no error."
     return failure(

@@ -95,6 +95,7 @@ _ALWAYS = re.compile(
     r"|NCCL WARN|ProcessGroupNCCL(?![^\n]{0,80}destroy_process_group)|Fatal Python error|terminate called|Memory access fault by GPU|HW Exception by GPU|NVRM: Xid"
     r"|CUDA initialization: .{0,200}(?:Error 80[34]|is too old)"
 )
+_PID = re.compile(r"pid=(\d{1,10})")
 _CALMLY = re.compile(r"No platform detected, vLLM is running on")
 """What vLLM logs as information, though nothing can come of it."""
 
@@ -121,6 +122,8 @@ class Evidence:
     complaint: str
     """The first line that sounds like an error, for logs without an exception."""
     tail: str
+    pids: frozenset[str]
+    """The numbers of the server's processes, as the lines name them."""
 
 
 _ENDED_FROM_OUTSIDE: Final = (137, 143)
@@ -193,6 +196,7 @@ def _evidence(lines: Sequence[Line], ended_well: bool) -> Evidence:
         root_ends=root_ends,
         complaint=complaint(kept),
         tail=_tail(lines),
+        pids=frozenset(pid for line in lines for pid in _PID.findall(line.speaker)),
     )
 
 

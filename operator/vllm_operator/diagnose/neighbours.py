@@ -12,9 +12,20 @@ what is left, as well.
 """
 
 import re
+from collections.abc import Set
+from dataclasses import replace
 from typing import Final
 
+from vllm_operator.diagnose.failure import Failure
+from vllm_operator.diagnose.reasons import Reason
+
 NUMBERS: Final = ("want", "gpu", "total", "free", "own", "counted", "others", "largest")
+OF_OTHERS: Final = "gpu-memory-of-another-process"
+_ITS_OWN: Final = "Two of the server's own processes are on one and the same GPU, which has not the memory for both."
+_OF_ITS_OWN: Final = (
+    "Take another `image` (vLLM 0.8 handed GPUs out wrongly with `dataParallelSize`), and none that sets CUDA_VISIBLE_DEVICES; or set "
+    "`dataParallelSize` to 1 and use `replicas`. Choose an `accelerator` whose GPUs are whole, not shared in time."
+)
 _KNOWN_SHARE: Final = 0.05
 _KNOWN_GIB: Final = 2.0
 """From so much on others' memory is the cause, where the process's share is known. On a GPU of its own the rest is below 1 GiB
@@ -43,7 +54,7 @@ _OLD_GPU = re.compile(
     rf"\((?:GPU|NPU|XPU) (?P<gpu>\d{{1,3}}); (?P<total>{_SIZE}) total capacity; .{{0,120}}?(?P<free>{_SIZE}) free; (?P<reserved>{_SIZE}) reserved in total"
 )
 _OWN = re.compile(rf"this process has (?P<own>{_SIZE}) memory in use")
-_ANOTHER = re.compile(rf"Process \d{{1,10}} has (?P<size>{_SIZE}) memory in use")
+_ANOTHER = re.compile(rf"Process (?P<pid>\d{{1,10}}) has (?P<size>{_SIZE}) memory in use")
 _ALLOWED = re.compile(rf"{_SIZE} allowed; ")
 _ALLOCATED = re.compile(rf"(?P<size>{_SIZE}) is allocated by PyTorch")
 _RESERVED = re.compile(rf"(?P<size>{_SIZE}) is reserved by PyTorch but unallocated")
@@ -63,6 +74,19 @@ def held_by_others(text: str, cause: int = 0) -> dict[str, str] | None:
             return _numbers(said, begins["want"])
         begins = _BEGINS.search(text, begins.end())
     return None
+
+
+def unless_its_own(found: Failure, pids: Set[str]) -> Failure:
+    """The failure; where a process that has much of the GPU is one of the server's own, `pids`, as one of those.
+
+    PyTorch finds itself in NVML's list only where both count processes alike: then the log's numbers are those of the list.
+    """
+    if found.rule != OF_OTHERS or not _OWN.search(found.excerpt):
+        return found
+    theirs = {m["pid"]: _gib(m["size"]) for m in _ANOTHER.finditer(found.excerpt)}
+    if sum(size for pid, size in theirs.items() if pid in pids) < sum(theirs.values()) / 2 or not theirs:
+        return found
+    return replace(found, reason=Reason.NotEnoughGPUs, message=_ITS_OWN, remedy=_OF_ITS_OWN, retry=False)
 
 
 def _numbers(said: str, want: str) -> dict[str, str] | None:
