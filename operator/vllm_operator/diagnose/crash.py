@@ -27,7 +27,10 @@ _SIGNALS: Final = {
     139: "segmentation fault",
 }
 _TERMINATED: Final = 143
-_OF_A_SHELL = re.compile(r"(?m)^(?:Illegal instruction|Segmentation fault|Bus error|Aborted|Killed)\b")
+_OVER = re.compile(
+    r"(?m)^(?:Illegal instruction|Segmentation fault|Bus error|Aborted|Killed)\b|[Ss]hutting down|shutdown complete"
+)
+"""Last lines of a server that has ended: a shell's, and its own."""
 _OF_STARTS: Final = frozenset(
     {
         Reason.InvalidArgument,
@@ -218,7 +221,8 @@ def _of_service(seen: Evidence, exit_code: int | None) -> Failure:
 def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
     ended = "The server ended" if exit_code is None else f"The server ended with exit code {exit_code}"
     root = _error(seen, exit_code)
-    if not root and exit_code is None and seen.served and not (seen.stopped or seen.engine_lost):
+    serves = exit_code is None and seen.served and not (seen.stopped or seen.engine_lost or _OVER.search(seen.tail))
+    if serves and not root:
         return failure(Reason.ServerCrashed, _SERVES, remedy=_OF_ONE_THAT_SERVES, excerpt=_last_words(seen))
     if root and _stopped_after(seen, exit_code):
         message = f"{ended}: it was asked to stop (SIGTERM). Its log shows an error before that: {root[:400]}"
@@ -232,7 +236,7 @@ def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
         message = f"{ended} ({_SIGNALS[exit_code]})."
     elif seen.stopped or exit_code == _TERMINATED:
         message = f"{ended}: it was asked to stop (SIGTERM), and its log shows no error that ended it."
-    elif exit_code is None and seen.whole and not _OF_A_SHELL.search(seen.tail):
+    elif exit_code is None and seen.whole and not _OVER.search(seen.tail):
         message = "The log shows no error, and ends before the server serves."
     else:
         message = f"{ended}, and its log shows no error."

@@ -24,7 +24,8 @@ OF_OTHERS: Final = "gpu-memory-of-another-process"
 _ITS_OWN: Final = "Two of the server's own processes are on one and the same GPU, which has not the memory for both."
 _OF_ITS_OWN: Final = (
     "Take another `image` (vLLM 0.8 handed GPUs out wrongly with `dataParallelSize`), and none that sets CUDA_VISIBLE_DEVICES; or set "
-    "`dataParallelSize` to 1 and use `replicas`. Choose an `accelerator` whose GPUs are whole, not shared in time."
+    "`dataParallelSize` to 1 and use `replicas`. Choose an `accelerator` whose GPUs are whole, not shared in time. "
+    "Where the API server is one of them it prepares images there: leave the device in `mmProcessorKwargs` unset."
 )
 _KNOWN_SHARE: Final = 0.05
 _KNOWN_GIB: Final = 2.0
@@ -39,6 +40,10 @@ _FREE_BEYOND_GIB: Final = 2.0
 """With so much more free than was asked for it was not the GPU that was full."""
 _LISTED: Final = 0.9
 """A process that is listed with less than this share of what PyTorch has allocated is another one."""
+_MOST_SHARE: Final = 1.5
+_MOST_GIB: Final = 6.0
+"""One that is listed with more than what PyTorch has, half of that and 6 GiB is another one, too: a neighbour beside a process
+that is not listed."""
 _WINDOW: Final = 900
 _FEW_GIB: Final = 1.0
 _UNITS: Final = {"bytes": 2.0**-30, "KiB": 2.0**-20, "MiB": 2.0**-10, "GiB": 1.0, "TiB": 2.0**10}
@@ -122,7 +127,8 @@ def _own(said: str, total: float, reserved: str | None) -> tuple[float, bool]:
     own = _OWN.search(said)
     sizes = [_gib(own["own"])] if own else [_gib(match["size"]) for match in _ANOTHER.finditer(said)]
     sizes = sizes if counted >= 0 else [max(sizes, default=0.0)]
-    likely = [size for size in sizes if _LISTED * counted <= size <= total and size > 0]
+    most = total if own or counted < 0 else min(total, _MOST_SHARE * counted + _MOST_GIB)
+    likely = [size for size in sizes if _LISTED * counted <= size <= most and size > 0]
     return (max(min(likely), counted), True) if likely else (counted, False)
 
 
