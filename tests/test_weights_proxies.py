@@ -14,6 +14,7 @@ from tests.stores.host import Host
 from tests.stores.local import LocalServer
 from tests.stores.mirror import Mirror
 from tests.stores.tls import Authority
+from vllm_weights.proxies import on_the_way
 
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
 
@@ -126,7 +127,7 @@ def test_a_proxy_that_cannot_be_reached_is_named(tmp_path: Path, source: str, ho
     ended = ended_by(tmp_path, {"HTTPS_PROXY": f"http://svc:pr0xyPASS@{host}"}, source)
 
     assert ended.answer["reason"] == "HubUnreachable"
-    assert f"the proxy {host} (HTTPS_PROXY), on the way to" in ended.answer["message"]
+    assert f"The proxy {host} (HTTPS_PROXY), on the way to" in ended.answer["message"]
     assert "Correct HTTPS_PROXY" in ended.answer["remedy"]
 
 
@@ -135,7 +136,7 @@ def test_a_plain_proxy_that_is_asked_for_tls_is_told(tmp_path: Path) -> None:
         ended = ended_by(tmp_path, {"HTTPS_PROXY": f"https://svc:pr0xyPASS@{proxy.address}"})
 
     assert (ended.code, ended.answer["reason"]) == (3, "InvalidArgument"), ended.output
-    assert f"the proxy {proxy.address} (HTTPS_PROXY) does not speak TLS" in ended.answer["message"]
+    assert f"The proxy {proxy.address} (HTTPS_PROXY) does not speak TLS" in ended.answer["message"]
     assert "HTTPS_PROXY begin with http://" in ended.answer["remedy"]
 
 
@@ -144,7 +145,7 @@ def test_a_certificate_of_the_proxy_is_the_proxys(tmp_path: Path) -> None:
         Authority(tmp_path / "authority").encrypt(proxy.tcp)
         ended = ended_by(tmp_path, {"HTTPS_PROXY": f"https://{proxy.address}"})
 
-    assert f"the proxy {proxy.address} (HTTPS_PROXY) shows a certificate" in ended.answer["message"], ended.output
+    assert f"The proxy {proxy.address} (HTTPS_PROXY) shows a certificate" in ended.answer["message"], ended.output
     assert "sources.trustedCertificates" in ended.answer["remedy"]
 
 
@@ -186,3 +187,32 @@ def test_what_is_no_address_of_a_hub_is_told_by_its_setting(
     assert (ended.code, ended.answer["reason"]) == (3, "InvalidArgument"), ended.output
     assert f"{variable} is no whole address" in ended.answer["message"]
     assert "endpoint" in ended.answer["remedy"]
+
+
+@pytest.mark.parametrize("listed", ["127.0.0.0/8", "10.0.0.0/8, 127.0.0.1", "*", "LOCAL.example,127.0.0.1"])
+def test_a_source_that_no_proxy_names_is_to_blame_itself(tmp_path: Path, listed: str) -> None:
+    environment = {"HTTP_PROXY": "http://127.0.0.1:7", "NO_PROXY": listed, "HF_ENDPOINT": "http://127.0.0.1:9"}
+    ended = ended_by(tmp_path, environment)
+
+    assert ended.answer["message"].startswith("127.0.0.1:9 cannot be reached or breaks off"), ended.output
+
+
+@pytest.mark.parametrize("listed", [".mirror.svc", "*.mirror.svc", "mirror.svc", "hf.mirror.svc:8080", "HF.mirror.svc"])
+def test_names_in_no_proxy_are_read_as_the_clients_read_them(monkeypatch: pytest.MonkeyPatch, listed: str) -> None:
+    for variable in ("http_proxy", "no_proxy", "HTTP_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.example:3128")
+    assert str(on_the_way("http://hf.mirror.svc:8080/x")) == "the proxy proxy.example:3128 (HTTP_PROXY)"
+    monkeypatch.setenv("NO_PROXY", listed)
+
+    assert on_the_way("http://hf.mirror.svc:8080/x") is None
+    assert on_the_way("http://another.svc:8080/x") is not None
+
+
+def test_a_connection_that_breaks_behind_the_proxy_is_not_laid_on_it(tmp_path: Path) -> None:
+    """It connects, and what it connects to says nothing that is TLS."""
+    with Proxy(200) as proxy:
+        ended = ended_by(tmp_path, {"HTTPS_PROXY": f"http://{proxy.address}"})
+
+    assert ended.answer["reason"] == "HubUnreachable"
+    assert "The proxy" not in ended.answer["message"], ended.answer

@@ -90,7 +90,7 @@ def test_a_hub_that_redirects_for_ever_is_told() -> None:
         ),
         ("ConnectError [SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert", "a version of TLS", "TLS 1.2"),
         ("[SSL: SSLV3_ALERT_HANDSHAKE_FAILURE] sslv3 alert", "no safe way of TLS", "ciphers"),
-        ("ConnectError [SSL: TLSV1_UNRECOGNIZED_NAME] tlsv1", "no server of this name", "Correct the host"),
+        ("ConnectError [SSL: TLSV1_UNRECOGNIZED_NAME] tlsv1", "know no server of this name", "Correct the host"),
     ],
 )
 def test_a_certificate_is_refused_for_what_is_wrong_with_it(why: str, said: str, advice: str) -> None:

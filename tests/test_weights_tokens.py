@@ -9,6 +9,7 @@ import pytest
 
 from tests.hub.running import run
 from tests.stores.host import Host
+from vllm_weights.tokens import HIDDEN, without_secrets
 
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
 
@@ -45,3 +46,48 @@ def test_a_key_is_hidden_in_whatever_is_said(tmp_path: Path) -> None:
     said = ended.output + json.dumps(ended.answer)
     assert "Odd: no [hidden] with [hidden]" in ended.answer["message"]
     assert "AKIASECRET" not in said and "very secret" not in said
+
+
+TOKEN = "hf_abcdefghijklmnopqrstuvwxyz"
+ADDRESSES = {
+    "HTTPS_PROXY": "http://svc:p%40ss#w0rd/tail@proxy.example:3128",
+    "HF_ENDPOINT": "https://me:s3cretword@hub.example/path@v1",
+    "MODELSCOPE_ENDPOINT": "https://scope.example/path@v1",
+    "HF_TOKEN": TOKEN,
+}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Invalid port: 'p%40ss'",
+        "Invalid port: 'w0rd'",
+        "to http://svc:p%40ss#w0rd/tail@proxy.example:3128",
+        "user svc:p@ss#w0rd/tail",
+        "Basic bWU6czNjcmV0d29yZA==",
+        "from https://me:s3cretword@hub.example/x",
+        f"a token {TOKEN[:15]}",
+        f"a token {TOKEN!r}, and more",
+        "GET https://s3.example/x?a=1&X-Amz-Signature=0123abcd&b=2",
+        "see https://who:ever@elsewhere.example/",
+    ],
+)
+def test_a_login_in_an_address_is_hidden_in_whatever_form_somebody_quotes_it(said: str) -> None:
+    told = without_secrets(said, ADDRESSES)
+
+    assert HIDDEN in told
+    for secret in ("p%40ss", "p@ss", "w0rd", "s3cret", "bWU6", TOKEN[:12], "0123abcd", "ever@"):
+        assert secret not in told
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "proxy.example:3128 cannot be reached",
+        "https://hub.example/path@v1",
+        "https://scope.example/path@v1/x",
+        "hf://org/name@v1",
+    ],
+)
+def test_a_host_is_no_secret(said: str) -> None:
+    assert without_secrets(said, ADDRESSES) == said

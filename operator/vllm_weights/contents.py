@@ -77,7 +77,7 @@ def contents_of(request: Request, environment: Mapping[str, str]) -> Iterator[Co
         selection = select(listing.files, wish, indexed)
         check_names(selection.files)
         _check_choice(request, listing, selection, indexed)
-        _check_other_index(source, listing, selection)
+        _check_other_index(source, listing, selection, request)
         tokenizer = _tokenizer(request, environment, open_sources)
         yield Contents(source, listing.commit, listing, selection, index_bytes, tokenizer)
 
@@ -138,38 +138,39 @@ def _check_choice(request: Request, listing: Listing, selection: Selection, inde
     if request.include is None and request.exclude is None:
         return
     if selection.format == "safetensors":
-        _check_that_all_are_taken(INDEX, indexed or frozenset(), selection)
+        _check_that_all_are_taken(INDEX, indexed or frozenset(), selection, request)
     taken = {file.path for file in selection.files}
     # One that exclude names in full is left out on purpose, for a configuration from elsewhere.
     left_out = [name for name in CONFIG_FILES if listing.file(name) and name not in (request.exclude or ())]
     # A GGUF file says by itself what the model is.
     if selection.format != "gguf" and left_out and not taken.intersection(left_out):
-        raise _left_out(f"{left_out[0]}, without which vLLM does not know the model")
+        raise _left_out(f"{left_out[0]}, without which vLLM does not know the model", request)
 
 
-def _check_that_all_are_taken(index: str, named: frozenset[str], selection: Selection) -> None:
+def _check_that_all_are_taken(index: str, named: frozenset[str], selection: Selection, request: Request) -> None:
     """Shards of another set than the index's are taken as they are: only a part of its own is none."""
     taken = {file.path for file in selection.weights}
     missing = sorted(named - taken)
     if missing and named & taken:
-        raise _left_out(f"{len(missing)} of {len(named)} files that {index} names, {missing[0]} among them")
+        raise _left_out(f"{len(missing)} of {len(named)} files that {index} names, {missing[0]} among them", request)
 
 
-def _left_out(what: str) -> WeightsError:
+def _left_out(what: str, request: Request) -> WeightsError:
+    fields = [name for name in ("include", "exclude") if getattr(request, name) is not None]
     return WeightsError(
         Reason.WEIGHTS_MISSING,
-        f"download.include and download.exclude leave out {what}.",
-        "Change them so that it is taken: include replaces the whole choice (*.json brings configuration and tokenizer), exclude takes from it.",
+        f"{' and '.join(f'download.{name}' for name in fields)} leave{'' if len(fields) > 1 else 's'} out {what}.",
+        "Change that so that it is taken: include replaces the whole choice (*.json brings configuration and tokenizer), exclude takes from it.",
     )
 
 
-def _check_other_index(source: Source, listing: Listing, selection: Selection) -> None:
+def _check_other_index(source: Source, listing: Listing, selection: Selection, request: Request) -> None:
     """The index of .bin files decides about none of them; it tells that an upload is not complete."""
     file = next((file for file in selection.files if file.path == BIN_INDEX), None)
     if file is not None and selection.format == "bin":
         named, _ = _read_index(source, listing.commit, file)
         _check_that_all_are_there(BIN_INDEX, named or frozenset(), listing)
-        _check_that_all_are_taken(BIN_INDEX, named or frozenset(), selection)
+        _check_that_all_are_taken(BIN_INDEX, named or frozenset(), selection, request)
 
 
 def _read_index(source: Source, commit: str, file: RemoteFile) -> tuple[frozenset[str] | None, int | None]:

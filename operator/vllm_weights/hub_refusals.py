@@ -25,7 +25,7 @@ THE_HUB = "huggingface.co"
 BAD_TOKEN = "Invalid credentials in Authorization header"
 """The hub's words: a 401 with them is about the token, any other one about the repository."""
 _NOT_THE_TOKEN = re.compile(
-    r"(?i)\bIP\b|\baddress|\bnetwork|allow-?\s?list|\bpolic(?:y|ies)\b|proxy|firewall|\bblocked\b|curation|quarantine|malware|\bcountry\b|\bregion\b"
+    r"(?i)\bIP\b|\baddress|\bnetwork|allow-?\s?list|\bpolic(?:y|ies)\b|proxy|firewall|\bblocked\b|curation|quarantine|malware|\bcountry\b|\bregion\b|\bquota\b|storage limit|billing|payment|\bplan\b"
 )
 """In what a 403 says: that nobody is let through from here, or that nobody gets this, whatever the token."""
 _LET_THROUGH = "where an allow-list of the hub or the organization, or a proxy on the way, refuses, ask who runs it to let the cluster through."
@@ -69,7 +69,7 @@ class Asked:
                     "Correct spec.revision: a branch, a tag or a whole commit id; leave it out for main. "
                     "Where that is a commit that was there before, the repository was rewritten: inspect the model again.",
                 )
-        if response.status_code in (401, 403, 404) and self._lost_the_token(response):
+        if self._lost_the_token(response):
             return self._token_stays_behind(response)
         if isinstance(error, GatedRepoError):
             return self._gated(response)
@@ -94,16 +94,20 @@ class Asked:
         return is_missing or isinstance(error, RemoteEntryNotFoundError)
 
     def _lost_the_token(self, response: httpx2.Response) -> bool:
-        asked = urlsplit(self.endpoint).hostname
-        is_elsewhere = bool(response.history) and response.url.host != asked
-        return self.has_token and is_elsewhere and "authorization" not in response.request.headers
+        hides = response.status_code == 404 and response.headers.get("X-Error-Code") == "RepoNotFound"
+        wants_one = hides or response.status_code in (401, 403)
+        went_on = bool(response.history) and "authorization" not in response.request.headers
+        return self.has_token and wants_one and went_on
 
     def _token_stays_behind(self, response: httpx2.Response) -> WeightsError:
+        other = response.url.netloc.decode()
+        said = wire.what_it_says(response)
+        words = f": {said}" if said else ""
         return WeightsError(
             Reason.HUB_REFUSED,
-            f"{self.host} redirects to {response.url.host}, which wants a token (HTTP {response.status_code}); ours goes to no other host "
+            f"{self.host} redirects to {other}, which wants a token (HTTP {response.status_code}{words}); ours goes to no other host "
             f"than {self.host}, the one that the settings name.",
-            f"Where the token is of {response.url.host}, have hub.endpoint of the platform's settings name https://{response.url.host}; "
+            f"Where the token is of {other}, have hub.endpoint of the platform's settings name {response.url.scheme}://{other}; "
             f"else have {self.host} serve {self.repo} itself.",
         )
 
@@ -155,8 +159,8 @@ class Asked:
             return WeightsError(
                 Reason.HUB_REFUSED,
                 f"{self.host} did not answer as the hub does for {self.repo}: {page}.",
-                "Where that is for people to sign in (SSO), have the mirror be reachable without it for these pods, by a token or "
-                "by another address; check hub.endpoint of the platform's settings, with its path.",
+                "Check the endpoint (hub.endpoint of the platform's settings, with its path), and whether a proxy answers in its place; "
+                "where people are to sign in (SSO), have these pods reach the mirror without it, by a token or another address.",
             )
         return WeightsError(
             Reason.HUB_REFUSED,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from json import JSONDecodeError
 from urllib.parse import quote, urlsplit
 
 import httpx2
@@ -124,17 +125,30 @@ class HuggingFace:
                 "Remove it from the environment of this program.",
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # An answer of another shape than the hub's.
-            raise self._asked.not_understood(error, "" if file else self._page(revision)) from error
+            raise self._asked.not_understood(error, "" if file else self._page(revision, error)) from error
 
-    def _page(self, revision: str) -> str:
-        """What page comes in the listing's place, and from where; "" where none does. The library shows neither."""
+    def _instead(self, response: httpx2.Response, error: Exception) -> str:
+        """Words of an answer that is no page and no listing. Raises HubUnreachable where it is a listing this time."""
+        try:
+            answer = response.json()
+        except ValueError:
+            return ""
+        if not isinstance(answer, dict):
+            return ""
+        if "siblings" in answer and isinstance(error, JSONDecodeError):
+            raise wire.unreachable(self.host, "the listing broke off")
+        note = next((answer[key] for key in ("error", "message") if isinstance(answer.get(key), str)), "")
+        return f"it answers {wire.words_of(note)!r}" if note else ""
+
+    def _page(self, revision: str, error: Exception) -> str:
+        """What comes in the listing's place, and from where; "" where nothing tells. The library shows neither."""
         url = f"{self.endpoint}/api/models/{self.repo}/revision/{quote(revision, safe='')}"
         try:
             response = self._client.get(url, headers=self._headers)
         except (httpx2.HTTPError, httpx2.InvalidURL, RuntimeError):
             return ""
         if not wire.is_page(response):
-            return ""
+            return self._instead(response, error)
         said = wire.what_it_says(response)
         title = f" ({said})" if said else ""
         is_elsewhere = response.history and response.url.host != urlsplit(self.endpoint).hostname

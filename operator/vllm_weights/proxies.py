@@ -8,8 +8,9 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass
+from ipaddress import ip_address, ip_network
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies_environment
 
 import httpx2
 
@@ -18,7 +19,7 @@ from vllm_weights.failure import Reason, WeightsError
 
 SPOKEN = ("http", "https")
 WHERE_IT_IS_SET = "where it is set (the weights image, or what adds variables to pods)"
-_ESCAPED = "with each of : / ? # [ ] @ % in user and password written as %23 and the like"
+_ESCAPED = "each of : / ? # [ ] @ % in user and password written as %23 and the like"
 REFUSED = re.compile(
     r"ProxyError (\d{3})|Tunnel connection failed: (\d{3})|proxy authori[sz]ation required", re.IGNORECASE
 )
@@ -26,11 +27,12 @@ REFUSED = re.compile(
 _NOT_THERE = re.compile(r"ConnectError|ConnectTimeout|(?:Unable to|Cannot) connect to proxy|NameResolutionError")
 _TLS = re.compile(r"(?i)\bSSL|certificate|\bTLS")
 """Of a TCP connection that stands."""
+_RESET = re.compile(r"(?i)reset by peer|broken pipe|\bEOF\b|disconnected")
 LOGIN_REMEDY = (
     "Have the proxy let these pods through (or correct the user and password in its address, where the image sets one), "
     "or have a mirror set that is reached without it."
 )
-PROBE_SECONDS = 3.0
+PROBE_SECONDS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ def on_the_way(url: str) -> Proxy | None:
     parts, known = urlsplit(url), getproxies_environment()
     name = parts.scheme if known.get(parts.scheme) else "all"
     value = known.get(name, "")
-    if not value or proxy_bypass(parts.hostname or ""):
+    if not value or _goes_straight(parts, known.get("no", "")):
         return None
     found = urlsplit(_with_scheme(value))
     return Proxy(_variable(name), found.netloc.rpartition("@")[2], found.scheme)
@@ -83,9 +85,25 @@ def check(endpoint: str | None) -> None:
 def _is_needed(name: str, endpoint: str, known: Mapping[str, str]) -> bool:
     """Whether the way to the endpoint is by this variable."""
     parts = urlsplit(endpoint)
-    if proxy_bypass(parts.hostname or ""):
+    if _goes_straight(parts, known.get("no", "")):
         return False
     return name == parts.scheme or (name == "all" and not known.get(parts.scheme))
+
+
+def _goes_straight(asked: SplitResult, listed: str) -> bool:
+    """Whether NO_PROXY names the host, as our clients read it: names with what is under them, addresses, and networks."""
+    host = asked.hostname or ""
+    whole = f"{host}:{asked.port}" if asked.port else host
+    entries = [entry.strip().lower() for entry in listed.split(",") if entry.strip()]
+    return any(entry == "*" or _names(entry.rpartition("://")[2], host, whole) for entry in entries)
+
+
+def _names(entry: str, host: str, whole: str) -> bool:
+    try:
+        return ip_address(host) in ip_network(entry.strip("[]"), strict=False)
+    except ValueError:  # One of both is a name.
+        name = entry.removeprefix("*").removeprefix(".")
+        return bool(name) and any(asked == name or asked.endswith(f".{name}") for asked in (host, whole))
 
 
 def _parsed(variable: str, value: str) -> httpx2.URL:
@@ -102,7 +120,7 @@ def _parsed(variable: str, value: str) -> httpx2.URL:
 
 
 def _no_address(variable: str, value: str) -> WeightsError:
-    login = f", or http://USER:PASSWORD@HOST:PORT {_ESCAPED}" if "@" in value else ""
+    login = f", with USER:PASSWORD@ before the host where it wants a login, {_ESCAPED}" if "@" in value else ""
     return WeightsError(
         Reason.INVALID_ARGUMENT,
         f"{variable} is no address of a proxy"
@@ -134,24 +152,42 @@ def failure(through: Proxy, host: str, why: str) -> WeightsError | None:
     if REFUSED.search(why):
         return None
     if not _TLS.search(why):
-        return _not_there(through, host, why) if _NOT_THERE.search(why) else None
+        return _not_there(through, host, why) if _NOT_THERE.search(why) and not _stands(through, why) else None
     found = _refused_tls(through) if through.scheme == "https" else ""
     if "WRONG_VERSION_NUMBER" in found:
         return WeightsError(
             Reason.INVALID_ARGUMENT,
-            f"{through} does not speak TLS: {found}.",
+            f"{_at_the_start(through)} does not speak TLS: {found}.",
             f"Have {through.variable} begin with http://, {WHERE_IT_IS_SET}; that to {host} is encrypted all the same.",
         )
-    return tls.failure(str(through), found) if found else None
+    return tls.failure(_at_the_start(through), found) if found else None
+
+
+def _at_the_start(through: Proxy) -> str:
+    return f"The{str(through).removeprefix('the')}"
 
 
 def _not_there(through: Proxy, host: str, why: str) -> WeightsError:
     return WeightsError(
         Reason.HUB_UNREACHABLE,
-        f"{through}, on the way to {host}, cannot be reached: {why}.",
+        f"{_at_the_start(through)}, on the way to {host}, cannot be reached: {why}.",
         f"Correct {through.variable} {WHERE_IT_IS_SET}, or have the namespace reach the proxy (NetworkPolicy, DNS); "
         "where that host may be reached without it, have NO_PROXY name it.",
     )
+
+
+def _stands(through: Proxy, why: str) -> bool:
+    """Whether it is behind the proxy that nothing comes: a connection that is reset or silent may be either's."""
+    if _RESET.search(why):
+        return True
+    if "imeout" not in why and "imed out" not in why:
+        return False
+    parts = urlsplit(f"//{through.address}")
+    try:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), PROBE_SECONDS):
+            return True
+    except OSError:
+        return False
 
 
 def _refused_tls(through: Proxy) -> str:
@@ -170,12 +206,14 @@ def _refused_tls(through: Proxy) -> str:
 
 def refused(through: Proxy | None, host: str, status: int, why: str) -> WeightsError:
     """Of a proxy's answer to CONNECT, to which the hub itself has no answer."""
-    name = str(through) if through else "the proxy"
+    name = _at_the_start(through) if through else "The proxy"
+    variable = through.variable if through else "the proxy's address"
     if status == 407:
-        message = f"{name[0].upper()}{name[1:]} on the way to {host} wants a login, or another one: {why}."
-        remedy = f"Correct the user and password in {through.variable}, {WHERE_IT_IS_SET}. " if through else ""
-        return WeightsError(Reason.HUB_REFUSED, message, f"{remedy}{LOGIN_REMEDY}")
-    message = f"{name[0].upper()}{name[1:]} does not connect to {host}: {why}."
+        message = f"{name} on the way to {host} wants a login, or another one: {why}."
+        remedy = f"Correct the user and password in {variable}, {WHERE_IT_IS_SET}; or have the proxy let these pods through, or "
+        remedy += "have a mirror set that is reached without it."
+        return WeightsError(Reason.HUB_REFUSED, message, remedy)
+    message = f"{name} does not connect to {host}: {why}."
     if status >= 500:
         remedy = "Have whoever runs the proxy look at its way to that host; where it may be reached without it, have NO_PROXY name it."
         return WeightsError(Reason.HUB_UNREACHABLE, message, remedy)

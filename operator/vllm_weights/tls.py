@@ -54,13 +54,14 @@ _HANDSHAKES = tuple(
         (
             r"(?i)HANDSHAKE_?FAILURE|NO_SHARED_CIPHER|DH_KEY_TOO_SMALL|EE_KEY_TOO_SMALL|CA_MD_TOO_WEAK|UNSAFE_LEGACY|INSUFFICIENT_?SECURITY",
             Reason.HUB_REFUSED,
-            "and this program have no safe way of TLS in common, or it wants a certificate of the client",
-            "Have whoever runs it allow present ciphers and keys (TLS 1.2 or 1.3), or have another address set in the platform's settings.",
+            "and this program have no safe way of TLS in common, or it wants a certificate of the client, or knows no server of this name",
+            "Check the host of its address in the platform's settings; have whoever runs it allow present ciphers and keys (TLS 1.2 or 1.3) and "
+            "ask for no certificate, or have another address set.",
         ),
         (
-            r"(?i)UNRECOGNI[SZ]ED_?NAME",
+            r"(?i)UNRECOGNI[SZ]ED_?NAME|ALERT_INTERNAL_ERROR",
             Reason.HUB_UNREACHABLE,
-            "knows no server of this name",
+            "breaks TLS off, as gateways do that know no server of this name",
             "Correct the host of its address in the platform's settings, or have the name added to the gateway that answers.",
         ),
         (

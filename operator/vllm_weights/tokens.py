@@ -69,7 +69,7 @@ def _secrets(environment: Mapping[str, str]) -> set[str]:
         found |= {form for form in (*_written(value), *value.split()) if len(form) >= SHORTEST}
     for login in _logins(environment):
         password = login.partition(":")[2] or login
-        pieces = re.split(r"[][#/?@:]|%[0-9A-Fa-f]{2}", password)
+        pieces = {*re.split(r"[][#/?@:]", password), *re.split(r"[][#/?@:]|%[0-9A-Fa-f]{2}", password)}
         found |= {piece for piece in pieces if len(piece) >= SHORTEST_PIECE}
         in_headers = base64.b64encode(unquote(login).encode()).decode()
         for whole in (login, password, unquote(login), unquote(password), quote(password, safe=""), in_headers):
@@ -88,18 +88,18 @@ def _logins(environment: Mapping[str, str]) -> Iterator[str]:
         rest = environment.get(variable, "").strip()
         rest = rest.partition("://")[2] or rest
         if "@" in rest:
-            login, _, _ = rest.rpartition("@")
-            if variable in PROXIES or not _is_in_the_path(environment[variable]):
-                yield login
+            host = rest if variable in PROXIES else _before_the_path(environment[variable], rest)
+            if "@" in host:
+                yield host.rpartition("@")[0]
         elif ":" in rest and not rest.startswith("[") and not re.match(r"[^:]*:\d*(?:/|$)", rest):
             yield rest  # A login after which the host was forgotten.
 
 
-def _is_in_the_path(endpoint: str) -> bool:
-    """Whether the @ of an endpoint is behind its host."""
+def _before_the_path(endpoint: str, rest: str) -> str:
+    """Login and host of an endpoint; all of `rest`, what follows its scheme, where nobody can tell the path from a password."""
     try:
         parts = urlsplit(endpoint.strip())
-        _ = parts.port  # Where that is none, the host is not what stands there.
+        _ = parts.port
     except ValueError:
-        return False
-    return bool(parts.hostname) and "@" not in parts.netloc
+        return rest
+    return parts.netloc if parts.hostname else rest

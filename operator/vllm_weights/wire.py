@@ -90,10 +90,10 @@ def _asked_at_last(error: Exception, host: str) -> str:
 def unreachable(host: str, why: str, url: httpx2.URL | str | None = None) -> WeightsError:
     """What a connection failed of, in a library's words. `url` is what was asked for, where a proxy may be on the way."""
     through = proxies.on_the_way(str(url)) if url is not None else None
-    if through is not None and (of_proxy := proxies.failure(through, host, why)):
+    if through is not None and (of_proxy := proxies.failure(through, host.rstrip(","), why)):
         return of_proxy
     if found := proxies.REFUSED.search(why):
-        return proxies.refused(through, host, int(found[1] or found[2] or 407), why)
+        return proxies.refused(through, host.rstrip(","), int(found[1] or found[2] or 407), why)
     if of_tls := tls.failure(host, why):
         return of_tls
     return _breaks_off(host, why, through)
@@ -154,7 +154,8 @@ def words_of(text: str, *, is_page: bool = False) -> str:
         text = ": ".join(part for part in (code[1], code[2]) if part)
     elif message:
         text = message[1]
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_MOST_SAID].rstrip(". ")
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line.rstrip(". ") if len(line) <= _MOST_SAID else f"{line[: _MOST_SAID - 1]}…"
 
 
 def limited(host: str, said: str, seconds: float | None, *, has_token: bool = False) -> WeightsError:
@@ -181,6 +182,12 @@ def status_failure(status: int, host: str, about: str, seconds: float | None) ->
             Reason.HUB_REFUSED,
             f"A proxy before {host} wants a login (HTTP 407) {about}.",
             proxies.LOGIN_REMEDY,
+        )
+    if status == 402:
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"{host} wants to be paid (HTTP 402) {about}.",
+            "Have the owner of the account (the token's, or the repository's) mend its plan or quota, or use another source.",
         )
     if status == 451:
         return WeightsError(
