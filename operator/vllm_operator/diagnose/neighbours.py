@@ -50,7 +50,7 @@ _UNITS: Final = {"bytes": 2.0**-30, "KiB": 2.0**-20, "MiB": 2.0**-10, "GiB": 1.0
 
 _SIZE = r"[\d.]{1,24}\s(?:bytes|[KMGT]iB)"
 _BEGINS = re.compile(
-    rf"(?:CUDA|HIP|XPU|NPU)\s{{1,4}}out\s{{1,4}}of\s{{1,4}}memory\.\s{{1,4}}Tried\s{{1,4}}to\s{{1,4}}allocate\s{{1,4}}(?P<want>{_SIZE})"
+    rf"(?:(?:CUDA|HIP|XPU|NPU)\s{{1,4}}o|O)ut\s{{1,4}}of\s{{1,4}}memory\.\s{{1,4}}Tried\s{{1,4}}to\s{{1,4}}allocate\s{{1,4}}(?P<want>{_SIZE})"
 )
 _GPU = re.compile(
     rf"(?:GPU|NPU|XPU) (?P<gpu>\d{{1,3}}) has a total capaci?ty of (?P<total>{_SIZE})\.? of which (?P<free>{_SIZE}) is free"
@@ -74,7 +74,7 @@ def held_by_others(text: str, cause: int = 0) -> dict[str, str] | None:
     begins = _BEGINS.search(text, cause) or _BEGINS.search(text)
     while begins is not None:
         said = " ".join(text[begins.start() : begins.start() + _WINDOW].split("\n\n")[0].split())
-        said = said[: said.find("out of memory. Tried", 30)] if "out of memory. Tried" in said[30:] else said
+        said = said[: said.find("ut of memory. Tried", 30)] if "ut of memory. Tried" in said[30:] else said
         if _GPU.search(said) or _OLD_GPU.search(said):
             return _numbers(said, begins["want"])
         begins = _BEGINS.search(text, begins.end())
