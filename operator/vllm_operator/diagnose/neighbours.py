@@ -84,12 +84,13 @@ def held_by_others(text: str, cause: int = 0) -> dict[str, str] | None:
 def unless_its_own(found: Failure, pids: Set[str]) -> Failure:
     """The failure; where a process that has much of the GPU is one of the server's own, `pids`, as one of those.
 
-    PyTorch finds itself in NVML's list only where both count processes alike: then the log's numbers are those of the list.
+    PyTorch finds itself in NVML's list only where both count processes alike: then the log's numbers are those of the list. Each
+    container has a process 1, and it is an API server.
     """
     if found.rule != OF_OTHERS or not _OWN.search(found.excerpt):
         return found
     theirs = {m["pid"]: _gib(m["size"]) for m in _ANOTHER.finditer(found.excerpt)}
-    if sum(size for pid, size in theirs.items() if pid in pids) < sum(theirs.values()) / 2 or not theirs:
+    if sum(size for pid, size in theirs.items() if pid in pids and pid != "1") < sum(theirs.values()) / 2 or not theirs:
         return found
     return replace(found, reason=Reason.NotEnoughGPUs, message=_ITS_OWN, remedy=_OF_ITS_OWN, retry=False)
 
@@ -102,7 +103,8 @@ def _numbers(said: str, want: str) -> dict[str, str] | None:
     own, known = _own(said, total, gpu.groupdict().get("reserved"))
     others = total - free - own
     enough = max(_KNOWN_GIB, _KNOWN_SHARE * total) if known else max(_COUNTED_GIB, _COUNTED_SHARE * total)
-    if own < 0 or others < enough or free >= _gib(want) + _FREE_BEYOND_GIB or _gib(want) > total:
+    # Where the process would need more than the whole GPU nothing is gained by the others' leaving.
+    if own < 0 or others < enough or free >= _gib(want) + _FREE_BEYOND_GIB or own + _gib(want) > total:
         return None
     return _largest(said, own, others) | {
         "want": " ".join(want.split()),
