@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.hub.models import write_model
-from tests.hub.running import Ended, Program, run
-from tests.stores.mirror import Answer, Mirror, as_page, by_the_hub, in_words
+from tests.hub.running import Ended
+from tests.stores.mirror import Answer, Mirror, as_page, asked, by_the_hub, files_of, in_words
 
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
 
@@ -19,25 +18,6 @@ SECOND = "model-00002-of-00002.safetensors"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 400130\n"
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 GATE = "/api/models/*"
-
-
-def files_of(tmp_path: Path) -> dict[str, bytes]:
-    folder = tmp_path / "model"
-    write_model(folder, shards=2)
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
-
-
-def asked(
-    command: str, tmp_path: Path, mirror: Mirror, environment: Mapping[str, str] | None = None, **request: Any
-) -> Ended:
-    whole = {
-        "source": "acme/tiny",
-        "destination": str(tmp_path / "to/m"),
-        "backoffSeconds": 0,
-        "tries": 2,
-        **request,
-    }
-    return run(command, whole, tmp_path / "work", {"HF_ENDPOINT": mirror.url, **(environment or {})})
 
 
 def both(tmp_path: Path, answers: dict[str, Answer | bytes], environment: Mapping[str, str] | None = None) -> Ended:
@@ -225,6 +205,45 @@ def test_a_page_to_sign_in_is_told_with_its_host(tmp_path: Path) -> None:
     assert "are to sign in (SSO)" in ended.answer["remedy"]
 
 
+@pytest.mark.parametrize("token", [{}, {"HF_TOKEN": "hf_secretsecret"}])
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_page_that_refuses_at_another_host_is_no_matter_of_the_token(
+    tmp_path: Path, status: int, token: dict[str, str]
+) -> None:
+    with Mirror({}, {"*": as_page(status, "Acme gate")}) as gate, Mirror({}) as mirror:
+        mirror.answers["*"] = Answer(302, headers={"Location": gate.url.replace("127.0.0.1", "localhost")})
+        ended = asked("inspect", tmp_path, mirror, token)
+
+    assert ended.answer["reason"] == "HubRefused"
+    assert f"redirects to localhost, which answers with a page (HTTP {status}: Acme gate)" in ended.answer["message"]
+
+
+def test_a_page_in_a_files_place_is_told_with_its_title_and_host(tmp_path: Path) -> None:
+    files = files_of(tmp_path)
+    with Mirror({}, {"*": as_page(200, "Sign in to Acme")}) as login, Mirror(files) as mirror:
+        mirror.answers[f"*/{SECOND}"] = Answer(302, headers={"Location": login.url.replace("127.0.0.1", "localhost")})
+        ended = asked("pull", tmp_path, mirror)
+
+    assert ended.answer["reason"] == "HubRefused" and "localhost answers" in ended.answer["message"]
+    assert "(Sign in to Acme)" in ended.answer["message"] and SECOND in ended.answer["message"]
+
+
+def test_a_listing_that_a_mirror_keeps_in_half_is_told(tmp_path: Path) -> None:
+    ended = both(tmp_path, {GATE: Answer(200, b'{"id": "acme/tiny", "sib', {"Content-Type": "application/json"})})
+
+    assert ended.answer["reason"] == "HubRefused" and "listing is cut off" in ended.answer["message"]
+
+
+def test_a_store_that_limits_is_named_and_no_token_is_asked_for(tmp_path: Path) -> None:
+    files = files_of(tmp_path)
+    with Mirror({}, {"*": Answer(429, b"slow down")}) as store, Mirror(files) as mirror:
+        mirror.answers["*.safetensors"] = Answer(302, headers={"Location": store.url.replace("127.0.0.1", "localhost")})
+        ended = asked("pull", tmp_path, mirror)
+
+    assert ended.answer["reason"] == "HubRateLimited" and ended.answer["message"].startswith("localhost, to which")
+    assert "Set a token" not in ended.answer["remedy"]
+
+
 @pytest.mark.parametrize("location", ["http://files.example:badport", "ftp://files.example"])
 def test_a_redirect_to_no_address_is_final(tmp_path: Path, location: str) -> None:
     broken = Answer(302, headers={"Location": location})
@@ -232,53 +251,3 @@ def test_a_redirect_to_no_address_is_final(tmp_path: Path, location: str) -> Non
 
     assert (ended.answer["reason"], ended.code) == ("HubRefused", 3)
     assert "redirects to what is no address" in ended.answer["message"]
-
-
-@pytest.mark.parametrize(
-    ("choice", "what"),
-    [
-        ({"exclude": ["model-00002*"]}, SECOND),
-        ({"include": ["*.json", "model-00001*"]}, SECOND),
-        ({"include": ["*.safetensors"]}, "config.json"),
-        ({"exclude": ["*.json"]}, "config.json"),
-    ],
-)
-def test_a_choice_that_leaves_out_what_is_needed_is_refused_by_its_fields(
-    tmp_path: Path, choice: dict[str, Any], what: str
-) -> None:
-    with Mirror(files_of(tmp_path)) as mirror:
-        for command in ("inspect", "pull"):
-            ended = asked(command, tmp_path, mirror, **choice)
-
-            assert (ended.answer["reason"], ended.code) == ("WeightsMissing", 3), ended.output
-            assert what in ended.answer["message"]
-            assert ended.answer["message"].startswith(f"download.{next(iter(choice))} leaves out")
-
-
-def test_a_tokenizer_that_is_left_out_is_not_told_to_be_there(tmp_path: Path) -> None:
-    with Mirror(files_of(tmp_path)) as mirror:
-        whole = asked("inspect", tmp_path, mirror)
-        without = asked("inspect", tmp_path, mirror, exclude=["tokenizer*"])
-
-    assert (whole.answer["hasTokenizer"], without.answer["hasTokenizer"]) == (True, False)
-
-
-def test_a_long_wait_is_told_as_it_begins(tmp_path: Path) -> None:
-    later = Answer(429, b"", {"Retry-After": "3600"})
-    request = {"source": "acme/tiny", "destination": str(tmp_path / "to/m"), "tries": 2}
-    with Mirror(files_of(tmp_path), {"*.safetensors": later}) as mirror:
-        program = Program("pull", request, tmp_path / "work", {"HF_ENDPOINT": mirror.url})
-        try:
-            line = _line_with(program.log, '"event": "waiting"', program)
-        finally:
-            program.kill()
-
-    assert (json.loads(line)["seconds"], json.loads(line)["reason"]) == (300, "HubRateLimited")
-
-
-def _line_with(log: Path, words: str, program: Program) -> str:
-    while True:
-        for line in log.read_text().splitlines():
-            if words in line:
-                return line
-        assert program.process.poll() is None, log.read_text()

@@ -140,6 +140,16 @@ def test_a_plain_proxy_that_is_asked_for_tls_is_told(tmp_path: Path) -> None:
     assert "HTTPS_PROXY begin with http://" in ended.answer["remedy"]
 
 
+@pytest.mark.parametrize("source", ["org/model", "modelscope://org/model"])
+def test_a_proxy_that_speaks_tls_and_is_asked_in_plain_is_told(tmp_path: Path, source: str) -> None:
+    with Proxy(200) as proxy:
+        Authority(tmp_path / "authority").encrypt(proxy.tcp)
+        ended = ended_by(tmp_path, {"HTTPS_PROXY": f"http://{proxy.address}"}, source)
+
+    assert (ended.code, ended.answer["reason"]) == (3, "InvalidArgument"), ended.output
+    assert "HTTPS_PROXY begin with https://" in ended.answer["remedy"]
+
+
 def test_a_certificate_of_the_proxy_is_the_proxys(tmp_path: Path) -> None:
     with Proxy(200) as proxy:
         Authority(tmp_path / "authority").encrypt(proxy.tcp)

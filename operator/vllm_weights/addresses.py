@@ -44,5 +44,11 @@ def _is_whole(value: str) -> bool:
         port = parts.port if parts.port is not None else 1
     except (httpx2.InvalidURL, ValueError, UnicodeError):
         return False
-    is_plain = value.isprintable() and " " not in value and not parts.query and not parts.fragment and value[-1:] != "?"
+    is_plain = (
+        value.isprintable()
+        and " " not in value
+        and not parts.query
+        and not parts.fragment
+        and value[-1:] not in ("?", "#")
+    )
     return is_plain and parts.scheme in ("http", "https") and bool(parts.hostname and url.host) and 0 < port < 65536

@@ -187,7 +187,8 @@ def _ended_early(item: Item) -> WeightsError:
     return WeightsError(
         Reason.HUB_UNREACHABLE,
         f"The source ends {item.file.path} before its last byte.",
-        "The next try goes on where this one stopped.",
+        "The next try goes on where this one stopped. Where it stays so, the copy of a mirror, or of a proxy on the way, is cut off: "
+        "have it cleared there.",
     )
 
 

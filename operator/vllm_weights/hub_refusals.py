@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from json import JSONDecodeError
 from urllib.parse import urlsplit
 
 import httpx2
@@ -69,6 +70,8 @@ class Asked:
                     "Correct spec.revision: a branch, a tag or a whole commit id; leave it out for main. "
                     "Where that is a commit that was there before, the repository was rewritten: inspect the model again.",
                 )
+        if page := self._page_from_elsewhere(response):
+            return self._in_its_place(page)
         if self._lost_the_token(response):
             return self._token_stays_behind(response)
         if isinstance(error, GatedRepoError):
@@ -87,11 +90,26 @@ class Asked:
             return self.not_found(response)
         if response.status_code == 403:
             return self._denied(response, file)
+        if response.history and "/resolve/" not in response.url.path and file is not None:
+            # No token is sent there, and none would help.
+            return wire.common_failure(
+                response, f"{response.url.host}, to which {self.host} redirects,", has_token=True
+            )
         return wire.common_failure(response, self.host, has_token=self.has_token)
 
     def _is_about(self, file: RemoteFile, error: HfHubHTTPError) -> bool:
         is_missing = error.response.status_code == 404 and "X-Error-Code" not in error.response.headers
         return is_missing or isinstance(error, RemoteEntryNotFoundError)
+
+    def _page_from_elsewhere(self, response: httpx2.Response) -> str:
+        """A page of another host that refuses: a gate for people, to which the mirror redirects."""
+        is_elsewhere = bool(response.history) and response.url.host != urlsplit(self.endpoint).hostname
+        is_refusal = response.status_code in (401, 403) and "X-Error-Code" not in response.headers
+        if not (is_elsewhere and is_refusal and wire.is_page(response)):
+            return ""
+        said = wire.what_it_says(response)
+        words = f": {said}" if said else ""
+        return f"it redirects to {response.url.host}, which answers with a page (HTTP {response.status_code}{words})"
 
     def _lost_the_token(self, response: httpx2.Response) -> bool:
         hides = response.status_code == 404 and response.headers.get("X-Error-Code") == "RepoNotFound"
@@ -156,16 +174,22 @@ class Asked:
                 return wire.common_failure(cause.response, self.host, has_token=self.has_token)
             cause = cause.__context__
         if page:
-            return WeightsError(
-                Reason.HUB_REFUSED,
-                f"{self.host} did not answer as the hub does for {self.repo}: {page}.",
-                "Check the endpoint (hub.endpoint of the platform's settings, with its path), and whether a proxy answers in its place; "
-                "where people are to sign in (SSO), have these pods reach the mirror without it, by a token or another address.",
-            )
+            return self._in_its_place(page)
+        if isinstance(error, JSONDecodeError) and error.doc.lstrip().startswith("{"):
+            return self._in_its_place(f"its listing is cut off, or damaged ({error})")
         return WeightsError(
             Reason.HUB_REFUSED,
             f"{self.host} did not answer as the hub does for {self.repo} ({type(error).__name__}: {error}).",
             "Check the endpoint (with its path), and whether a proxy answers in its place.",
+        )
+
+    def _in_its_place(self, what: str) -> WeightsError:
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"{self.host} did not answer as the hub does for {self.repo}: {what}.",
+            "Check the endpoint (hub.endpoint of the platform's settings, with its path), and whether a proxy answers in its place, or a "
+            "cache with what is out of date; where people are to sign in (SSO), have these pods reach the mirror without it, by a token or "
+            "another address.",
         )
 
     def _gated(self, response: httpx2.Response) -> WeightsError:

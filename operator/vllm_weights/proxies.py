@@ -27,6 +27,9 @@ REFUSED = re.compile(
 _NOT_THERE = re.compile(r"ConnectError|ConnectTimeout|(?:Unable to|Cannot) connect to proxy|NameResolutionError")
 _TLS = re.compile(r"(?i)\bSSL|certificate|\bTLS")
 """Of a TCP connection that stands."""
+_HOST_AND_PORT = re.compile(r"(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,4}|:[1-5]\d{4})?/?")
+_NO_HTTP = re.compile(r"RemoteProtocolError|RemoteDisconnected|BadStatusLine|ProxyError 400|failed: 400")
+"""How a proxy that speaks TLS takes plain HTTP."""
 _RESET = re.compile(r"(?i)reset by peer|broken pipe|\bEOF\b|disconnected")
 LOGIN_REMEDY = (
     "Have the proxy let these pods through (or correct the user and password in its address, where the image sets one), "
@@ -66,6 +69,9 @@ def check(endpoint: str | None) -> None:
     known = getproxies_environment()
     for name in (name for name in ("http", "https", "all") if known.get(name)):
         value = known[name].strip()
+        if not value:
+            _set(name, None)
+            continue
         variable = _variable(name)
         parts = _parsed(variable, value)
         if parts.scheme in SPOKEN:
@@ -120,11 +126,15 @@ def _parsed(variable: str, value: str) -> httpx2.URL:
 
 
 def _no_address(variable: str, value: str) -> WeightsError:
+    before, _, behind = value.rpartition("@")
+    if before and _HOST_AND_PORT.fullmatch(behind):
+        fault = "; there is a character in it, before the @, that must be escaped."
+    else:
+        fault = "; what stands for its host and port is none, or something follows it."
     login = f", with USER:PASSWORD@ before the host where it wants a login, {_ESCAPED}" if "@" in value else ""
     return WeightsError(
         Reason.INVALID_ARGUMENT,
-        f"{variable} is no address of a proxy"
-        + ("; there is a character in it, before the @, that must be escaped." if "@" in value else "."),
+        f"{variable} is no address of a proxy{fault}",
         f"Correct it {WHERE_IT_IS_SET}: http://HOST:PORT{login}.",
     )
 
@@ -149,6 +159,12 @@ def _set(name: str, value: str | None) -> None:
 
 def failure(through: Proxy, host: str, why: str) -> WeightsError | None:
     """What is at fault with the proxy itself, by a library's words on a connection; None where nothing is."""
+    if through.scheme == "http" and _NO_HTTP.search(why) and _speaks_tls(through):
+        return WeightsError(
+            Reason.INVALID_ARGUMENT,
+            f"{_at_the_start(through)} speaks TLS, and is asked in plain HTTP: {why.rstrip('.')}.",
+            f"Have {through.variable} begin with https://, {WHERE_IT_IS_SET}.",
+        )
     if REFUSED.search(why):
         return None
     if not _TLS.search(why):
@@ -188,6 +204,11 @@ def _stands(through: Proxy, why: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def _speaks_tls(through: Proxy) -> bool:
+    found = _refused_tls(through)
+    return not found or "CERTIFICATE_VERIFY_FAILED" in found
 
 
 def _refused_tls(through: Proxy) -> str:

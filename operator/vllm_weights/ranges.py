@@ -10,10 +10,10 @@ import httpx2
 from vllm_weights import body
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.listing import RemoteFile
-from vllm_weights.whole import is_pointer
-from vllm_weights.wire import source_changed
+from vllm_weights.whole import POINTER
+from vllm_weights.wire import source_changed, what_it_says
 
-LONGEST_POINTER_BYTES = 1024
+LONGEST_NOTE_BYTES = 4096
 
 
 def body_of_range(
@@ -32,11 +32,12 @@ def body_of_range(
     )
     if is_page or kind.startswith("multipart/") or (is_packed and response.status_code != 200):
         # The bytes of a part of something packed cannot be unpacked, and we asked for nothing packed.
+        said = _words_of_a_small(response)
         raise WeightsError(
             Reason.HUB_REFUSED,
             f"{response.url.host} answers {file.path} with {encoding if is_packed else kind.partition(';')[0]}, "
-            "not with its bytes.",
-            "Check the endpoint, and whether a proxy answers in its place.",
+            f"not with its bytes{f' ({said})' if said else ''}.",
+            "Check the endpoint, and whether a proxy answers in its place; where people are to sign in (SSO), have these pods reach it without.",
         )
     length = None if is_packed else length_of(response)
     if length is not None and length != file.size:
@@ -56,16 +57,15 @@ def length_of(response: httpx2.Response) -> int | None:
 def of_another_length(response: httpx2.Response, file: RemoteFile, length: int, *, is_pinned: bool) -> WeightsError:
     """Of a server that has another file than the one it listed, under the same name."""
     host = response.url.netloc.decode()
-    if length <= LONGEST_POINTER_BYTES and response.status_code != 416:
-        with suppress(httpx2.HTTPError):
-            if is_pointer(response.read()):
-                return WeightsError(
-                    Reason.WEIGHTS_CORRUPT,
-                    f"{host} serves {file.path} as the Git LFS pointer that stands for it: {length} bytes long, not {file.size}.",
-                    "Where it is a mirror, have it fetch the file itself (its copy was made without Git LFS), or set another; "
-                    "else have the repository's owner upload the file itself.",
-                )
-    how = f"it is {length} bytes long, not {file.size}"
+    said = _words_of_a_small(response)
+    if said.encode().startswith(POINTER):
+        return WeightsError(
+            Reason.WEIGHTS_CORRUPT,
+            f"{host} serves {file.path} as the Git LFS pointer that stands for it: {length} bytes long, not {file.size}.",
+            "Where it is a mirror, have it fetch the file itself (its copy was made without Git LFS), or set another; "
+            "else have the repository's owner upload the file itself.",
+        )
+    how = f"it is {length} bytes long, not {file.size}{f' ({said})' if said and response.status_code == 200 else ''}"
     if not is_pinned:
         return source_changed(file, how)
     return WeightsError(
@@ -74,3 +74,14 @@ def of_another_length(response: httpx2.Response, file: RemoteFile, length: int, 
         "A copy there, or in a proxy on the way, is cut off or out of date: have it cleared from the cache of whoever keeps it, "
         "or have the platform's settings name the source itself.",
     )
+
+
+def _words_of_a_small(response: httpx2.Response) -> str:
+    """What an answer says that is too short for a file; "" where it says nothing, or is a part of one."""
+    length = response.headers.get("content-length", "")
+    if not length.isdecimal() or not 0 < int(length) <= LONGEST_NOTE_BYTES:
+        return ""
+    with suppress(httpx2.HTTPError):
+        content = response.read()
+        return what_it_says(response) if content.isascii() and b"\0" not in content else ""
+    return ""

@@ -103,7 +103,7 @@ def _breaks_off(host: str, why: str, through: Proxy | None = None) -> WeightsErr
     by, what = (f", by way of {through},", f"{through}, ") if through else ("", "")
     return WeightsError(
         Reason.HUB_UNREACHABLE,
-        f"{host} cannot be reached{by} or breaks off: {why}.",
+        f"{host} cannot be reached{by} or breaks off: {why.rstrip('.')}.",
         f"Check that the namespace may reach it ({what}NetworkPolicy, proxy variables, DNS), and its status page; "
         "for a mirror set its address in the platform's settings (HF_ENDPOINT, MODELSCOPE_ENDPOINT).",
     )

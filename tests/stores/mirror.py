@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
+from tests.hub.models import write_model
+from tests.hub.running import Ended, run
 from tests.stores.local import LocalServer
 
 COMMIT = "a1b2c3d4e5" * 4
@@ -104,3 +108,24 @@ class _Answering(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silent."""
+
+
+def files_of(tmp_path: Path) -> dict[str, bytes]:
+    """A small model of two shards."""
+    folder = tmp_path / "model"
+    write_model(folder, shards=2)
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+
+
+def asked(
+    command: str, tmp_path: Path, mirror: Mirror, environment: Mapping[str, str] | None = None, **request: Any
+) -> Ended:
+    """The program from start to end, with a mirror in the hub's place."""
+    whole = {
+        "source": "acme/tiny",
+        "destination": str(tmp_path / "to/m"),
+        "backoffSeconds": 0,
+        "tries": 2,
+        **request,
+    }
+    return run(command, whole, tmp_path / "work", {"HF_ENDPOINT": mirror.url, **(environment or {})})
