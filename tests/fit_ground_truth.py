@@ -30,10 +30,10 @@ class Row:
 
 
 @cache
-def rows(kind: str = "rows") -> tuple[Row, ...]:
-    """The runs of the engine as it chooses itself; `forced` are those whose model runner was chosen for it."""
-    files = ("fit_ground_truth.yaml", "fit_ground_truth_parallel.yaml", "fit_ground_truth_encoders.yaml")
-    data = [yaml.safe_load((HERE / name).read_text("utf-8")) for name in files]
+def rows() -> tuple[Row, ...]:
+    """The runs of the engine."""
+    files = ("", "_parallel", "_encoders", "_trials")
+    data = [yaml.safe_load((HERE / f"fit_ground_truth{name}.yaml").read_text("utf-8")) for name in files]
     configs = {name: config for part in data for name, config in part["configs"].items()}
     return tuple(
         Row(
@@ -45,7 +45,7 @@ def rows(kind: str = "rows") -> tuple[Row, ...]:
             row["tokens"],
         )
         for part in data
-        for row in part.get(kind, ())
+        for row in part["rows"]
     )
 
 

@@ -186,10 +186,29 @@ def test_the_estimate_of_cuda_graphs_follows_the_release(image: str, estimates: 
 
 
 @pytest.mark.parametrize(
-    ("limits", "films"), [(None, True), ({"image": 4}, True), ({"video": 1}, True), ({"video": 0}, False)]
+    ("wish", "limits", "pixels"),
+    [
+        ({}, {}, None),
+        ({"limit_mm_per_prompt": {"image": 4, "video": 0}}, {"image": 4, "video": 0}, None),
+        ({"mm_processor_kwargs": {"max_pixels": 1003520}}, {}, 1003520),
+        ({"mm_processor_kwargs": {"size": {"longest_edge": 65536}}}, {}, 65536),
+        ({"mm_processor_kwargs": {"max_pixels": "many", "size": 3}}, {}, None),
+    ],
 )
-def test_a_model_that_takes_no_films_is_not_feared_to_try_one(limits: dict[str, int] | None, films: bool):
-    assert arguments_of(a_spec(limit_mm_per_prompt=limits), "vllm/vllm-openai:v0.33.0").films is films
+def test_what_a_prompt_may_hold_bounds_what_an_encoder_is_tried_with(
+    wish: dict[str, Any], limits: dict[str, int], pixels: int | None
+):
+    arguments = arguments_of(a_spec(**wish), "vllm/vllm-openai:v0.33.0")
+
+    assert (arguments.limits, arguments.max_pixels) == (limits, pixels)
+
+
+@pytest.mark.parametrize(("value", "old"), [("0", True), ("1", False), ("", None), ("no", None)])
+def test_the_environment_chooses_the_model_runner(value: str, old: bool | None):
+    asked = a_spec(accelerator="nvidia-h200", env=({"name": "VLLM_USE_V2_MODEL_RUNNER", "value": value},))
+
+    found = question_of(asked, SETTINGS, "nvidia-h200", SETTINGS.accelerators["nvidia-h200"])
+    assert found.arguments.old_runner is old
 
 
 @pytest.mark.parametrize(

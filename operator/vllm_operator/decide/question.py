@@ -17,6 +17,7 @@ from vllm_operator.settings import Profile, Settings
 
 GIB: Final = 1 << 30
 _CPU_CACHE: Final = "VLLM_CPU_KVCACHE_SPACE"  # whole GiB; stronger than --kv-cache-memory-bytes
+_RUNNER: Final = "VLLM_USE_V2_MODEL_RUNNER"  # vLLM reads it as a whole number, and 0 as its older runner
 _AS_LONG_AS_FITS: Final = -1
 _DEPRECATED: Final = "--allow-deprecated-quantization"
 _SPACE: Final = re.compile(r"[0-9]{1,7}")
@@ -46,7 +47,7 @@ def question_of(
 ) -> Question:
     """What is asked of one accelerator of the spec."""
     image = image_of(spec, ((name, profile),), settings) or ""
-    arguments = arguments_of(spec, image)
+    arguments = replace(arguments_of(spec, image), old_runner=_asks_for_old_runner(spec, profile))
     if profile.vendor != "cpu" or profile.memory:
         return Question(arguments, accelerator_of(name, profile, device or DeviceSeen()), is_stock=_is_stock(image))
     by_variable = _cache_on_cpu(spec, profile)
@@ -205,7 +206,8 @@ def arguments_of(spec: Spec, image: str) -> Arguments:
         max_lora_rank=spec.max_lora_rank or 16,
         enable_prefix_caching=spec.enable_prefix_caching,
         estimates_cuda_graphs=release is None or release >= _ESTIMATES_SINCE,
-        films=(spec.limit_mm_per_prompt or {}).get("video") != 0,
+        limits=spec.limit_mm_per_prompt or {},
+        max_pixels=_max_pixels(spec.mm_processor_kwargs or {}),
         speculative_method=speculates_by(spec.speculative_config or {}),
     )
 
@@ -224,8 +226,24 @@ def speculates_by(settings: Mapping[str, object]) -> str:
     return word if word in ("ngram", "suffix") else "eagle" if "eagle" in word else "draft_model"
 
 
+def _max_pixels(settings: Mapping[str, object]) -> int | None:
+    """The pixels that mmProcessorKwargs lets a picture have, under either of the names that Qwen's processors read."""
+    size = settings.get("size")
+    told = settings.get("max_pixels") or (size.get("longest_edge") if isinstance(size, Mapping) else None)
+    return told if isinstance(told, int) and told > 0 else None
+
+
+def _asks_for_old_runner(spec: Spec, profile: Profile) -> bool | None:
+    """Whether the environment chooses vLLM's older model runner; None where it leaves the choice to the release."""
+    text = _variables(spec, profile).get(_RUNNER, "").strip()
+    return int(text) == 0 if _SPACE.fullmatch(text) else None
+
+
+def _variables(spec: Spec, profile: Profile) -> dict[str, str]:
+    return dict(profile.env) | {variable.name: variable.value for variable in spec.env}
+
+
 def _cache_on_cpu(spec: Spec, profile: Profile) -> int | None:
     """The KV cache that the environment sets aside, in bytes; None where it says none, or no size."""
-    values = dict(profile.env) | {variable.name: variable.value for variable in spec.env}
-    text = values.get(_CPU_CACHE, "")
+    text = _variables(spec, profile).get(_CPU_CACHE, "")
     return int(text) * GIB or None if _SPACE.fullmatch(text) else None

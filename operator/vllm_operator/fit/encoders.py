@@ -1,6 +1,7 @@
 """Encoders of images and sound beside a language model, as far as their configuration tells; their weights are an estimate."""
 
 from dataclasses import dataclass, replace
+from math import isqrt
 
 from vllm_operator.fit.architectures import Family
 from vllm_operator.fit.dialects import LARGEST_LAYERS
@@ -17,7 +18,8 @@ class Encoder:
 
     `gated`: its MLPs have three matrices. `merge`: patches that the tower itself makes one token of, 0 where it does
     not, and `patches_per_token` how many that are in any case; `levels`: middle layers whose outputs are used, too;
-    `films`: a film may have as many pictures as the context has room for.
+    `films`: a film may have as many pictures as the context has room for. `kind`: the family of its trial run, "" where
+    none is known; `side` and `patch`: pixels of a side; `joined`: patches of a side that become one token, once and for all.
     """
 
     hidden: int
@@ -30,22 +32,58 @@ class Encoder:
     patches_per_token: int = 4
     levels: int = 0
     films: bool = False
+    kind: str = ""
+    heads: int = 0
+    side: int = 0
+    patch: int = 0
+    joined: int = 1
+
+    @property
+    def parameters(self) -> int:
+        """An estimate: its layers' and what joins it to the language model."""
+        return self.layers * self.layer_parameters + self.joins
+
+    @property
+    def layer_parameters(self) -> int:
+        return 4 * self.hidden**2 + (3 if self.gated else 2) * self.hidden * self.intermediate
+
+
+FAMILIES = {
+    **{
+        name: name for name in ("qwen2_vl", "qwen2_5_vl", "glm4v", "gemma3", "gemma4", "internvl", "idefics3", "llama4")
+    },
+    **dict.fromkeys(("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"), "qwen3_vl"),
+    "glm4v_moe": "glm4v",
+    "mistral3": "pixtral",
+    "llava_onevision": "onevision",
+    "smolvlm": "idefics3",
+    "qwen2_audio": "qwen2_audio",
+}
+"""Families whose trial run is counted, by the model's type."""
+
+IN_LLAVA = {"pixtral": "pixtral", "clip_vision_model": "clip", "siglip_vision_model": "siglip"}
+WIDE_PATCHES = ("qwen3_vl", "gemma4")
+SIDELESS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v", "gemma4", "qwen2_audio")
+"""Families whose largest input is one of so many tokens, whatever the side of a picture."""
 
 
 def read_encoders(root: Fields, text: Fields, rules: Family) -> tuple[Encoder, ...]:
     """All encoders of a model; a model of speech whose decoder reads its encoder's output has that one."""
     if rules.crossed:
         hidden, wide = text.need("hidden_size", "d_model"), text.need("encoder_ffn_dim")
-        return (Encoder(hidden, wide, min(text.need("encoder_layers"), LARGEST_LAYERS), hears=True),)
+        layers = min(text.need("encoder_layers"), LARGEST_LAYERS)
+        return (
+            Encoder(hidden, wide, layers, hears=True, kind="whisper" if root.text("model_type") == "whisper" else ""),
+        )
     found = [Encoder(*rules.tower, joins=_molmo_projector(text, rules.tower[0]))] if rules.tower else []
     for part in (root, root.part("thinker_config")):
         found += [_seeing(part, root, text, name) for name in SEEING if name in part]
-        found += [_hearing(Fields(part.raw(name))) for name in HEARING if name in part]
+        found += [_hearing(Fields(part.raw(name)), root) for name in HEARING if name in part]
     return tuple(found)
 
 
-def _hearing(tower: Fields) -> Encoder:
-    heard = _encoder(tower, hears=True)
+def _hearing(tower: Fields, root: Fields) -> Encoder:
+    heard = _tried(_encoder(tower, hears=True), tower, root)
     # Gemma 3n's has layers of its own names, if it tells of any.
     made_of = TOWERS.get(tower.text("model_type"), 0)
     return heard if heard.hidden and heard.layers else replace(heard, joins=made_of)
@@ -58,7 +96,8 @@ def _seeing(part: Fields, root: Fields, text: Fields, name: str) -> Encoder:
         hidden = tower.whole("embed_dim") or 1280
         wide = tower.whole("intermediate_size") or hidden * int(tower.number("mlp_ratio") or 4)
         layers = min(tower.whole("depth", "layers", "num_hidden_layers") or 32, LARGEST_LAYERS)
-        return Encoder(hidden, wide, layers, merge=4, films=True)
+        joins = 4 * hidden * (4 * hidden + (text.whole("hidden_size") or 0))
+        return _tried(Encoder(hidden, wide, layers, joins=joins, merge=4, films=True), tower, root)
     words = root.whole("visual_vocab_size") or (tower.whole("vocab_size") if name == "visual_tokenizer_config" else 0)
     seen = _encoder(Fields(tower.raw("backbone_config")) if "backbone_config" in tower else tower, hears=False)
     if not words:
@@ -80,11 +119,11 @@ def _joined(seen: Encoder, tower: Fields, root: Fields, text: Fields) -> Encoder
     """With the matrices behind the tower: those that make one token of several patches, and a projector's."""
     kind, out = tower.text("model_type"), tower.whole("out_hidden_size") or text.whole("hidden_size") or 0
     if kind in TOWERS and not seen.hidden:
-        return replace(seen, joins=TOWERS[kind])
+        return replace(seen, joins=TOWERS[kind], kind="gemma3n" if kind == "gemma3n_vision" else "")
     merges = "out_hidden_size" in tower or "deepstack_visual_indexes" in tower
     merge = (tower.whole("spatial_merge_size") or 2) ** 2 if merges else 0
     levels = len(tower.wholes("deepstack_visual_indexes"))
-    gated = kind in ("pixtral", "gemma4_vision") or "fullatt_block_indexes" in tower
+    gated = kind in ("pixtral", "gemma4_vision", "glm4v_vision") or "fullatt_block_indexes" in tower
     wide, joins = merge * seen.hidden, 0
     if merge:
         # What brings the patches of a token together, once, and once for each layer that is looked into (Qwen 3 VL).
@@ -95,11 +134,47 @@ def _joined(seen: Encoder, tower: Fields, root: Fields, text: Fields) -> Encoder
         joins = 4 * seen.hidden * out + out**2
     elif kind == "gemma4_vision":
         joins = seen.hidden * (2 * GEMMA_4_PLACES + out)
+    elif kind == "llama4_vision_model":
+        between, last = tower.whole("projector_input_dim") or 4096, tower.whole("projector_output_dim") or 4096
+        joins = seen.intermediate * between + between * last + last * out
+    if kind == "glm4v_vision":
+        # There intermediate_size is the width of what joins the tower, whose own MLPs are as wide as what comes out.
+        joins = (4 * seen.hidden + out + 3 * seen.intermediate) * out
+        seen = replace(seen, intermediate=out)
     side, tokens = tower.whole("image_size"), root.whole("mm_tokens_per_image")
     patches = 4 if not (side and tokens) else (side // (tower.whole("patch_size") or 14)) ** 2 // tokens
     films = root.text("model_type") in FILMS_AS_LONG_AS_THE_CONTEXT
     seen = replace(seen, joins=joins, gated=gated, films=films)
-    return replace(seen, merge=merge, patches_per_token=merge or patches, levels=levels)
+    return _tried(replace(seen, merge=merge, patches_per_token=merge or patches, levels=levels), tower, root)
+
+
+def _tried(seen: Encoder, tower: Fields, root: Fields) -> Encoder:
+    """With what its trial run depends on, where its family's is known and the config tells it."""
+    model_type = root.text("model_type")
+    kind = IN_LLAVA.get(tower.text("model_type"), "") if model_type == "llava" else FAMILIES.get(model_type, "")
+    if seen.hears != (kind == "qwen2_audio") or not (kind and seen.hidden and seen.intermediate):
+        return seen
+    patch = _side(tower, "patch_size") or (16 if kind in WIDE_PATCHES else 14)
+    side = _side(tower, "image_size")
+    told = replace(seen, kind=kind, side=side, patch=patch, heads=tower.whole("num_attention_heads", "num_heads") or 0)
+    told = replace(told, joined=_joined_patches(kind, side // patch, root, tower))
+    usual = kind != "onevision" or (side, patch) == (384, 14)
+    return told if kind in SIDELESS or (usual and side // patch // told.joined) else seen
+
+
+def _side(tower: Fields, name: str) -> int:
+    return next(iter(tower.wholes(name)), 0) or tower.whole(name) or 0
+
+
+def _joined_patches(kind: str, cells: int, root: Fields, tower: Fields) -> int:
+    """Patches of a side that become one token."""
+    if kind == "gemma3":
+        return max(1, cells // isqrt(root.whole("mm_tokens_per_image") or 256))
+    if kind in ("internvl", "llama4"):
+        return int(1 / min(root.number("downsample_ratio") or tower.number("pixel_shuffle_ratio") or 0.5, 1.0))
+    if kind == "idefics3":
+        return root.whole("scale_factor") or 2
+    return root.whole("spatial_merge_size") or 2 if root.text("model_type") == "mistral3" else 1
 
 
 def _molmo_projector(text: Fields, hidden: int) -> int:
@@ -119,9 +194,11 @@ def _encoder(tower: Fields, *, hears: bool) -> Encoder:
 
 def encoder_notes(encoders: tuple[Encoder, ...]) -> list[str]:
     """What of them is not in the numbers."""
+    seeing = [encoder for encoder in encoders if not encoder.hears]
     notes = []
-    if any(not encoder.hears for encoder in encoders):
+    if any(not encoder.kind for encoder in seeing):
         notes.append("the image encoder's activations are not counted")
-    if any(encoder.hears for encoder in encoders):
+    # Where a model sees and hears, its largest picture or film is tried alone.
+    if any(encoder.hears and not encoder.kind for encoder in encoders) and not any(each.kind for each in seeing):
         notes.append("the audio encoder's activations are not counted")
     return notes

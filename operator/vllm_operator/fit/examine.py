@@ -13,6 +13,7 @@ from vllm_operator.fit.overhead import Overhead, batch_defaults, overhead
 from vllm_operator.fit.quantization import resolve
 from vllm_operator.fit.rules import dtype_problem, length_problem, parallel_problem, served_dtype
 from vllm_operator.fit.shape import ModelShape
+from vllm_operator.fit.trial import level_buffers, unbuilt
 from vllm_operator.fit.values import GIB, Accelerator, Arguments, Budget, Problem, WeightsSummary
 from vllm_operator.fit.weights import Weights, dtype_size, weights_per_gpu
 
@@ -60,6 +61,7 @@ def examine(
         return Finding(problem=scheme)
     dtype_bytes = dtype_size(served_dtype(shape, arguments, accelerator))
     weights = weights_per_gpu(shape, summary, scheme, arguments, dtype_bytes)
+    weights = _with_buffers(weights, shape, arguments, accelerator, dtype_bytes)
     if shape.missing:
         return _unread(shape, weights, accelerator)
     broken = dtype_problem(shape, arguments, accelerator, scheme) or length_problem(shape, arguments)
@@ -81,6 +83,17 @@ def examine(
         return Finding(problem=broken, unsure=unsure, weights=weights, plan=plan)
     found = _memory(shape, arguments, accelerator, weights, dtype_bytes, accelerator.memory_bytes)
     return found if broken is None else replace(found, problem=broken)
+
+
+def _with_buffers(
+    weights: Weights, shape: ModelShape, arguments: Arguments, accelerator: Accelerator, dtype_bytes: int
+) -> Weights:
+    """With what is made together with the model, and without the towers that are not."""
+    if not weights.per_gpu:
+        return weights
+    buffers = level_buffers(shape, batch_defaults(arguments, accelerator, shape)[0], dtype_bytes)
+    spared = unbuilt(shape, arguments) * dtype_bytes // arguments.tensor_parallel_size
+    return replace(weights, per_gpu=max(0, weights.per_gpu + buffers - spared))
 
 
 def _unread(shape: ModelShape, weights: Weights, accelerator: Accelerator) -> Finding:
@@ -121,6 +134,8 @@ def _memory(
     asked = arguments.max_model_len
     there = batch_defaults(replace(arguments, max_model_len=max(longest, 1)), accelerator, shape)
     grows = there != batch_defaults(arguments, accelerator, shape) or shape.compressed is not None
+    # The longer a prompt may be, the longer is the film that some encoders are tried with.
+    grows |= any(encoder.films for encoder in shape.encoders)
     if (asked is None or asked > 0) and grows:
         longest = _longest_with_its_batch(room, shape.longest)
     length = shape.usual if asked is None else max(min(longest, shape.usual), 1) if asked < 0 else asked
@@ -155,7 +170,7 @@ def _doubt(doubt: int, used: Overhead, accelerator: Accelerator) -> str:
         return "kvCacheMemory is all taken by one request of maxModelLen, and vLLM keeps one block for itself"
     why = (
         "an encoder, the compiler or what was never measured may take"
-        if used.uncounted
+        if used.uncounted or accelerator.vendor == "nvidia"
         else f"is not measured on {accelerator.vendor}"
     )
     return f"it fits with less than {gib(doubt)} GiB to spare, which {why}"
@@ -191,7 +206,8 @@ def _shortage(arguments: Arguments, accelerator: Accelerator, found: Finding) ->
         return _too_much_by_hand(budget, resident, by_hand, slack, accelerator)
     if accelerator.vendor == "nvidia" and not by_hand and budget.total - budget.requested < LEAST_HELD:
         return _all_asked_for(budget, used, arguments, accelerator)
-    if budget.available_kv + slack <= plan.block_bytes:
+    # Some length may fit where the longest film that an encoder is tried with leaves no memory.
+    if budget.available_kv + slack <= plan.block_bytes and not found.longest:
         message = f"weights, activations and CUDA graphs take {gib(resident + used.cuda_graphs)} GiB per GPU, {where} gives {gib(budget.requested)}"
         return Problem("NoMemoryForKVCache", message)
     free = budget.total - budget.requested

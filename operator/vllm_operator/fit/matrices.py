@@ -30,8 +30,7 @@ def matrices(shape: ModelShape) -> tuple[Matrix, ...]:
     if shape.ngrams is not None:
         found += ngram_matrices(shape.ngrams, shape.hidden, shape.streams)
     for encoder in shape.encoders:
-        elements = 4 * encoder.hidden**2 + (3 if encoder.gated else 2) * encoder.hidden * encoder.intermediate
-        found.append(Matrix(elements, encoder.layers, "vision", linear=False))
+        found.append(Matrix(encoder.layer_parameters, encoder.layers, "vision", linear=False))
         found.append(Matrix(encoder.joins, 1, "vision", linear=False))
     return tuple(matrix for matrix in found if matrix.total > 0)
 

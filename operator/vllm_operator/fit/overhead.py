@@ -14,7 +14,7 @@ from vllm_operator.fit.architectures import NEW_RUNNER_EXPERTS, NEW_RUNNER_SPECU
 from vllm_operator.fit.experts import Experts
 from vllm_operator.fit.heads import Latent
 from vllm_operator.fit.shape import ModelShape
-from vllm_operator.fit.trial import LEAST, kept_outputs, level_buffers, trial, tries_encoders
+from vllm_operator.fit.trial import Trial, trial
 from vllm_operator.fit.values import GIB, MIB, Accelerator, Arguments
 
 NON_TORCH = 240 * MIB
@@ -58,7 +58,7 @@ LATENT_ROWS = 64 * 1024
 class Overhead:
     """Bytes on one GPU.
 
-    `spread` may be missing or to spare; `uncounted` may be needed on top (an image encoder's profile, a compiler's copy of Gemma's embeddings of each layer).
+    `spread` may be missing or to spare; `uncounted` may be needed on top (the trial run of an encoder that is not known, a compiler's copy of Gemma's embeddings of each layer).
     `warm_up` may be needed outside the budget, for the sampler's first run and the CUDA context; that it is, is sure only
     for as many requests at once as were measured (4096 of them ran in 7 GiB where this formula says 17).
     """
@@ -100,32 +100,33 @@ def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, 
     parallel = arguments.tensor_parallel_size * arguments.pipeline_parallel_size > 1
     old = uses_old_runner(shape, arguments)
     logits = 4 * seqs * shape.vocab
+    length = arguments.max_model_len if (arguments.max_model_len or 0) > 0 else shape.usual
+    tried = trial(shape, arguments, (tokens, seqs), length or 0, accelerator.memory_bytes or 0, old=old)
     activations = _forward(shape, arguments, tokens, dtype_bytes)
     if old and arguments.runner != "pooling" and not shape.is_encoder:
         copies = SPECULATED if arguments.speculative_method else SAMPLED
         beside = _workspace(shape, arguments, tokens) + _states(shape, arguments, tokens)
         activations = max(activations, int(copies * logits) + tokens * shape.hidden * 2 + beside)
-        activations += kept_outputs(shape, tokens, dtype_bytes)
     if not old:
         activations = max(activations, _sampling(shape, arguments, tokens, seqs, dtype_bytes))
-    activations += level_buffers(shape, tokens, dtype_bytes)
+    activations = max(activations + tried.kept, tried.peak)
+    libraries = _non_torch(shape, arguments, accelerator, tokens * dtype_bytes) if parallel else NON_TORCH
     return Overhead(
         activations=activations,
-        non_torch=_non_torch(shape, arguments, accelerator, tokens * dtype_bytes) if parallel else NON_TORCH,
+        non_torch=libraries + tried.libraries,
         cuda_graphs=_graphs(shape, arguments, seqs, old),
         # Up to 7.5 copies of the logits were measured, beyond the peak of the profile.
         warm_up=0 if old else CONTEXT + int(7.5 * logits) - activations // 2,
         # An encoder's trial run leaves memory behind that the sampler takes, how much is not known.
         warm_up_is_sure=seqs <= MEASURED_SEQS and not shape.encoders,
-        spread=SPREAD.get(accelerator.vendor, 2 * GIB),
-        uncounted=_uncounted(shape, arguments, tokens, dtype_bytes, old),
+        spread=SPREAD.get(accelerator.vendor, 2 * GIB) + tried.spread,
+        uncounted=_uncounted(shape, arguments, tried, dtype_bytes),
     )
 
 
-def _uncounted(shape: ModelShape, arguments: Arguments, tokens: int, dtype_bytes: int, old: bool) -> int:
+def _uncounted(shape: ModelShape, arguments: Arguments, tried: Trial, dtype_bytes: int) -> int:
     if shape.encoders:
-        length = arguments.max_model_len if (arguments.max_model_len or 0) > 0 else shape.usual
-        return trial(shape, arguments, tokens, length or 0) if tries_encoders(arguments, old=old) else LEAST
+        return tried.doubt
     return UNMEASURED if is_unmeasured(shape) else _per_layer_copy(shape, arguments, dtype_bytes)
 
 
@@ -170,8 +171,10 @@ def _sampling(shape: ModelShape, arguments: Arguments, tokens: int, seqs: int, d
 def uses_old_runner(shape: ModelShape, arguments: Arguments) -> bool:
     """Whether vLLM 0.26 runs this model on its first model runner: experts, recurrent layers, pooling, n-grams, drafts.
 
-    Source: VllmConfig.use_v2_model_runner.
+    Source: VllmConfig.use_v2_model_runner, where the environment has the first word.
     """
+    if arguments.old_runner is not None:
+        return arguments.old_runner
     if shape.recurrent is not None or shape.is_encoder or arguments.runner == "pooling":
         return True
     if arguments.speculative_method and arguments.speculative_method not in NEW_RUNNER_SPECULATION:
@@ -191,8 +194,10 @@ def _forward(shape: ModelShape, arguments: Arguments, tokens: int, dtype_bytes: 
     if shape.recurrent is not None:
         peak = max(peak, 24 * tokens * shape.recurrent.inner // ways + 48 * MIB)
     if shape.per_layer is not None:
-        # The layers' own embeddings of a batch: looked up, projected, and their sum, which all layers read from.
-        peak += 6 * tokens * shape.layers * shape.per_layer.width
+        # The layers' own embeddings of a batch: looked up, projected, and their sum, which all layers read from. Behind
+        # an encoder they are looked up into a buffer that is made with the model.
+        held = (4 if shape.per_layer.streams else 2) if shape.encoders else 6
+        peak += held * tokens * shape.layers * shape.per_layer.width
     if shape.latent is not None:
         peak = _latent(shape, shape.latent, tokens, ways) + 40 * MIB
     # Behind an encoder the embeddings are looked up before the compiled part (measured on Qwen3 VL, Gemma 3 and 4).

@@ -74,8 +74,11 @@ class Arguments:
     max_lora_rank: int = 16
     enable_prefix_caching: bool | None = None
     estimates_cuda_graphs: bool = False
-    # Whether a prompt may hold a film: no where limitMmPerPrompt gives video 0.
-    films: bool = True
+    # How many items of a modality a prompt may hold (limitMmPerPrompt), and the pixels of a picture (max_pixels).
+    limits: Mapping[str, int] = field(default_factory=dict)
+    max_pixels: int | None = None
+    # Which of its two model runners VLLM_USE_V2_MODEL_RUNNER chooses; None leaves it to the release.
+    old_runner: bool | None = None
     # vLLM's name of how it speculates; "" for not at all.
     speculative_method: str = ""
     # A second model for speculation, per GPU: its weights, and what it adds to the cache of one token.

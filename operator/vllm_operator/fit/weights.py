@@ -63,10 +63,18 @@ def weights_per_gpu(
         base = base * stored / whole
     extra = _rounding(table, shape, arguments, scheme, dtype_bytes) + shape.rope_bytes
     extra += _absorbed(shape, arguments) + adapter_slots(table, shape, arguments)
-    extra += arguments.draft_weights_bytes
+    extra += arguments.draft_weights_bytes + _shared_keys(shape, arguments, dtype_bytes)
     offloaded = int(max(arguments.cpu_offload_gb, 0) * 1024 * MIB) if _offloads(shape, arguments) else 0
     note = _assumed(shape, scheme) if summary is None else ""
     return Weights(max(0, int(base) + extra - offloaded), missing, note)
+
+
+def _shared_keys(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> int:
+    """Layers that read an earlier one's keys and values (Gemma 3n, 4) have matrices for them all the same in vLLM 0.26."""
+    if arguments.estimates_cuda_graphs:
+        return 0
+    unused = sum(heads.kv * (heads.dim + heads.value) for heads in shape.attention if heads.shared)
+    return unused * shape.hidden * dtype_bytes // arguments.tensor_parallel_size
 
 
 def _offloads(shape: ModelShape, arguments: Arguments) -> bool:
