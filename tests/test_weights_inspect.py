@@ -195,7 +195,7 @@ def test_a_hub_that_nobody_runs_is_unreachable(hub: Hub) -> None:
         inspect((Request(source="org/model", backoff_seconds=0),), False, {"HF_ENDPOINT": f"http://127.0.0.1:{port}"})
 
     assert caught.value.reason is Reason.HUB_UNREACHABLE
-    assert "HF_ENDPOINT" in caught.value.remedy
+    assert "hub.endpoint" in caught.value.remedy
 
 
 class _Sizeless(FolderHandler):

@@ -63,6 +63,7 @@ def test_a_pointer_that_is_served_in_a_files_place_is_told(tmp_path: Path) -> No
         (as_page(404, "404 Not Found"), "404 Not Found"),
         (by_the_hub(404, "EntryNotFound", "Entry not found"), "Entry not found"),
         (Answer(404), "HTTP 404"),
+        (in_words(410, "it was removed"), "it was removed"),
     ],
 )
 def test_a_listed_file_that_is_not_there_is_named(
@@ -120,6 +121,18 @@ def test_a_file_that_the_store_has_lost_is_told_from_a_store_that_refuses_all(
             "HubRefused",
             "due to policies violated",
             "its policies",
+        ),
+        (
+            Answer(403, b"", {"X-Error-Message": "Storage limit reached, upgrade your plan"}),
+            "HubRefused",
+            "upgrade your plan",
+            "plan or quota",
+        ),
+        (
+            Answer(403, b"", {"X-Error-Message": "The organization requires SSO"}),
+            "InvalidToken",
+            "requires SSO",
+            "single sign-on",
         ),
         (
             Answer(429, b"You hit the quota of 1000 api requests per 5 minutes"),

@@ -91,3 +91,12 @@ def test_a_login_in_an_address_is_hidden_in_whatever_form_somebody_quotes_it(sai
 )
 def test_a_host_is_no_secret(said: str) -> None:
     assert without_secrets(said, ADDRESSES) == said
+
+
+def test_a_fault_that_nobody_foresaw_prints_no_secret(tmp_path: Path) -> None:
+    """A port is the last thing that anybody would take a token for; the exception quotes it."""
+    environment = {"HF_TOKEN": TOKEN, "PROGRESS_PORT": TOKEN, "HF_ENDPOINT": "http://127.0.0.1:9"}
+    ended = run("pull", {"source": "org/model", "destination": str(tmp_path / "to/m")}, tmp_path / "work", environment)
+
+    assert ended.answer["reason"] == "DownloadFailed" and HIDDEN in ended.answer["message"]
+    assert TOKEN[:12] not in ended.output + json.dumps(ended.answer)

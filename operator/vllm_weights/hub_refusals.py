@@ -26,10 +26,12 @@ THE_HUB = "huggingface.co"
 BAD_TOKEN = "Invalid credentials in Authorization header"
 """The hub's words: a 401 with them is about the token, any other one about the repository."""
 _NOT_THE_TOKEN = re.compile(
-    r"(?i)\bIP\b|\baddress|\bnetwork|allow-?\s?list|\bpolic(?:y|ies)\b|proxy|firewall|\bblocked\b|curation|quarantine|malware|\bcountry\b|\bregion\b|\bquota\b|storage limit|billing|payment|\bplan\b"
+    r"(?i)\bIP\b|\baddress|\bnetwork|allow-?\s?list|\bpolic(?:y|ies)\b|proxy|firewall|\bblocked\b|curation|quarantine|malware|\bcountry\b|\bregion\b"
 )
 """In what a 403 says: that nobody is let through from here, or that nobody gets this, whatever the token."""
 _LET_THROUGH = "where an allow-list of the hub or the organization, or a proxy on the way, refuses, ask who runs it to let the cluster through."
+_ACCOUNT = re.compile(r"(?i)\bquota\b|storage limit|\bbilling|\bpayment|\bplan\b")
+_SIGN_ON = re.compile(r"(?i)\bSSO\b|\bSAML\b|single sign")
 _REJECTED = re.compile(r"(?i)\breject|\bdenied by|\brefused by|\bbanned\b|\bblocked by")
 _PENDING = re.compile(r"(?i)\bawait|\bpending\b|\breview")
 _REFRESH = "set the annotation vllm-operator.dev/refresh"
@@ -98,7 +100,7 @@ class Asked:
         return wire.common_failure(response, self.host, has_token=self.has_token)
 
     def _is_about(self, file: RemoteFile, error: HfHubHTTPError) -> bool:
-        is_missing = error.response.status_code == 404 and "X-Error-Code" not in error.response.headers
+        is_missing = error.response.status_code in (404, 410) and "X-Error-Code" not in error.response.headers
         return is_missing or isinstance(error, RemoteEntryNotFoundError)
 
     def _page_from_elsewhere(self, response: httpx2.Response) -> str:
@@ -229,7 +231,12 @@ class Asked:
         return WeightsError(
             Reason.REPO_NOT_FOUND,
             f"{self.host} has no model {self.repo}, or hides it{words}.",
-            f"Check the spelling; {hint}.",
+            f"Check the spelling; {hint}"
+            + (
+                f"; that {self.host} mirrors it, and that hub.endpoint of the platform's settings has its whole path."
+                if words
+                else "."
+            ),
         )
 
     def _file_is_gone(self, file: RemoteFile, revision: str, response: httpx2.Response) -> WeightsError:
@@ -244,7 +251,7 @@ class Asked:
             )
         return WeightsError(
             Reason.WEIGHTS_MISSING,
-            f"{self.host} lists {file.path} of {self.repo} at {revision[:12]} and does not have it (HTTP 404){words}.",
+            f"{self.host} lists {file.path} of {self.repo} at {revision[:12]} and does not have it (HTTP {response.status_code}){words}.",
             remedy,
         )
 
@@ -256,6 +263,14 @@ class Asked:
         if not self.is_the_hub and not told and _NOT_THE_TOKEN.search(said):
             remedy = f"Ask who runs {self.host}, or its policies, to let this model and this cluster through; or use another model or source."
             return WeightsError(Reason.HUB_REFUSED, message, remedy)
+        if _ACCOUNT.search(said):
+            return WeightsError(Reason.HUB_REFUSED, message, wire.ACCOUNT_REMEDY)
+        if self.has_token and _SIGN_ON.search(said):
+            remedy = (
+                "Have the token's owner authorize it for the organization's single sign-on (SSO), or use a token that is; then "
+                + _REFRESH
+            )
+            return WeightsError(Reason.INVALID_TOKEN, message, f"{remedy}.")
         if not self.has_token:
             remedy = f"If it is private, name a secret with a token; {_LET_THROUGH}"
             return WeightsError(Reason.HUB_REFUSED, message, remedy)

@@ -71,7 +71,7 @@ class HuggingFace:
             raise WeightsError(
                 Reason.HUB_REFUSED,
                 f"{self.host} lists the files of {self.repo} without their sizes.",
-                "This mirror does not speak the whole protocol: use another HF_ENDPOINT.",
+                "This mirror does not speak the whole protocol: have hub.endpoint of the platform's settings name another.",
             )
         if not info.sha or not COMMIT.fullmatch(str(info.sha)):
             raise self._asked.not_understood(ValueError(f"the commit is {str(info.sha)[:60]!a}"))

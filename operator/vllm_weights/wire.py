@@ -22,6 +22,9 @@ CONNECT_SECONDS = 4.0
 LONGEST_RETRY_AFTER_SECONDS = 300.0
 """The hub's rate limits count in windows of five minutes."""
 _NO_LOCATION = re.compile(r"(?i)Invalid URL in location header|unsupported protocol|missing an 'https?://'")
+ACCOUNT_REMEDY = (
+    "Have the owner of the account (the token's, or the repository's) mend its plan or quota, or use another source."
+)
 _MOST_SAID = 200
 """Characters of an answer that are quoted."""
 _TITLE = re.compile(r"(?is)<title>([^<]{1,200})</title>")
@@ -105,7 +108,7 @@ def _breaks_off(host: str, why: str, through: Proxy | None = None) -> WeightsErr
         Reason.HUB_UNREACHABLE,
         f"{host} cannot be reached{by} or breaks off: {why.rstrip('.')}.",
         f"Check that the namespace may reach it ({what}NetworkPolicy, proxy variables, DNS), and its status page; "
-        "for a mirror set its address in the platform's settings (HF_ENDPOINT, MODELSCOPE_ENDPOINT).",
+        "for a mirror set its address in the platform's settings (hub.endpoint, sources.modelscope.endpoint).",
     )
 
 
@@ -187,7 +190,7 @@ def status_failure(status: int, host: str, about: str, seconds: float | None) ->
         return WeightsError(
             Reason.HUB_REFUSED,
             f"{host} wants to be paid (HTTP 402) {about}.",
-            "Have the owner of the account (the token's, or the repository's) mend its plan or quota, or use another source.",
+            ACCOUNT_REMEDY,
         )
     if status == 451:
         return WeightsError(
