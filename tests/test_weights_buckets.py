@@ -41,7 +41,7 @@ def test_a_lines_end_in_a_secret_is_not_taken_for_a_part_of_it(moto: MotoS3, tmp
     [
         ({"AWS_ENDPOINT_URL": "minio:9000"}, "AWS_ENDPOINT_URL is no address such as https://"),
         ({"AWS_ENDPOINT_URL": "not an address"}, "AWS_ENDPOINT_URL is no address"),
-        ({"AWS_SKIP_SIGNATURE": "maybe"}, 'failed to parse "maybe" as boolean'),
+        ({"AWS_SKIP_SIGNATURE": "maybe"}, "AWS_SKIP_SIGNATURE for s3://models is 'maybe', neither true nor false"),
     ],
 )
 def test_what_cannot_be_asked_with_is_told_once(
@@ -53,14 +53,22 @@ def test_what_cannot_be_asked_with_is_told_once(
     assert words in ended.answer["message"]
 
 
-@pytest.mark.parametrize("key", ["junk", "{}"])
-def test_a_service_account_that_is_none_is_told(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("junk", "it is no JSON"),
+        ("{}", "no private_key"),
+        ("eyJ0eXBlIjogInNlcnZpY2VfYWNjb3VudCJ9", "in base64 once more"),
+        ('{"type": "authorized_user", "refresh_token": "x"}', "of the type 'authorized_user'"),
+    ],
+)
+def test_a_service_account_that_is_none_is_told(tmp_path: Path, key: str, words: str) -> None:
     with FakeGoogleStorage(tmp_path) as gs:
         environment = {"GOOGLE_BASE_URL": gs.url, "GOOGLE_SERVICE_ACCOUNT_KEY": key}
         ended = run("inspect", {"source": "gs://models/llama"}, tmp_path / "work", environment)
 
     assert (ended.code, ended.answer["reason"]) == (3, "InvalidToken")
-    assert "Unable to decode service account" in ended.answer["message"]
+    assert words in ended.answer["message"] and "GOOGLE_SERVICE_ACCOUNT_KEY" in ended.answer["remedy"]
 
 
 def test_a_store_that_wants_the_bucket_in_its_address_gets_it_so(moto: MotoS3, tmp_path: Path) -> None:

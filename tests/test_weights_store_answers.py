@@ -42,7 +42,7 @@ def error(code: str, message: str = "No.") -> bytes:
         (400, b"Client sent an HTTP request to an HTTPS server.", "HubRefused", "begin with https://"),
         (404, error("NoSuchKey"), "HubRefused", "Leave the bucket out of AWS_ENDPOINT_URL"),
         (404, error("NoSuchBucket"), "RepoNotFound", "name of the bucket"),
-        (404, b"404 page not found", "HubRefused", "whether a proxy"),
+        (404, b"404 page not found", "HubRefused", "Where a proxy"),
         (200, b"<html><head><base></head></html>", "HubRefused", "sign-in page"),
         (503, error("SlowDown"), "HubRateLimited", "`download.parallelism`"),
     ],
@@ -79,6 +79,7 @@ def test_so_it_is_with_googles(tmp_path: Path, body: bytes, reason: str, advice:
         ({"AWS_ACCESS_KEY_ID": ""}, "lack AWS_ACCESS_KEY_ID"),
         ({"AWS_ACCESS_KEY_ID": "ASIAXXXXXXXXEXAMPLE"}, "lack AWS_SESSION_TOKEN"),
         ({"AWS_ACCESS_KEY_ID": "two\nlines"}, "AWS_ACCESS_KEY_ID for s3://models is no key"),
+        ({"AWS_ACCESS_KEY_ID": "AKIAXXXXXXXXEXAMPLE", "AWS_SESSION_TOKEN": "x"}, "do not belong together"),
         ({"AWS_SECRET_ACCESS_KEY": '"quoted"'}, "AWS_SECRET_ACCESS_KEY for s3://models is no key"),
     ],
 )

@@ -20,8 +20,10 @@ from obstore import exceptions
 from obstore.store import GCSStore, S3Store
 
 from vllm_weights import refusals, wire
+from vllm_weights.checksum import is_of
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.grammar import Name
+from vllm_weights.keys import check_keys
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
 
 if TYPE_CHECKING:
@@ -35,26 +37,34 @@ LONGEST_TRANSFER = timedelta(days=2)
 MD5 = re.compile(r"[0-9a-f]{32}")
 PLAIN_MD5_ENCRYPTIONS = ("", "AES256")
 """Server-side encryptions under which S3's ETag still is the MD5 of the content."""
-KEY = re.compile(r"(?!(['\"]).*\1$)[ -~]*")
-"""Printable ASCII in one line, and not between quotes. Stores choose their own alphabets."""
+ENDPOINT = re.compile(r"<Endpoint>([\w.:-]{3,200})</Endpoint>")
 REGION = re.compile(r"[a-z0-9-]{2,40}")
 ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
+
+
+SMALL_BYTES = 256 * 1024
+MOST_LOOKED_AT = 3
+FIRST_DOUBT = 100
+"""Names, from which on a list is asked for its rest: no store has smaller pages."""
 
 
 class Bucket:
     """A folder of a bucket that holds one model; a Source."""
 
+    wrong_bytes = "The object is damaged in the bucket, or a cache on the way serves wrong bytes: upload it again, or clear that cache."
+
     def __init__(self, name: Name, environment: Mapping[str, str], *, silence_seconds: float) -> None:
         self.where = f"{name.kind}://{name.bucket}" + (f"/{name.prefix}" if name.prefix else "")
         self.kind = name.kind
         endpoint = _endpoint(name, environment)
-        _check_keys(name, environment)
+        check_keys(name, environment)
         options: ClientConfig = {
             "connect_timeout": timedelta(seconds=min(wire.CONNECT_SECONDS, silence_seconds)),
             "read_timeout": timedelta(seconds=silence_seconds),
             "timeout": LONGEST_TRANSFER,
             "allow_http": endpoint.startswith("http://"),
         }
+        self._small: list[RemoteFile] = []
         once: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=silence_seconds)}
         store: type[S3Store | GCSStore] = S3Store if name.kind == "s3" else GCSStore
         with self._errors_named():
@@ -63,8 +73,9 @@ class Bucket:
     def listing(self, revision: str | None) -> Listing:
         """Every object under the prefix; the commit is a hash over names, sizes and ETags (a bucket has no revisions)."""
         with self._errors_named():
-            found = [_file(meta) for page in obstore.list(self._store, chunk_size=1000) for meta in page]
-        files = tuple(sorted((file for file in found if file.path), key=lambda file: file.path))
+            found = self._all_names()
+        files = tuple(sorted((file for file in found.values() if file.path), key=lambda file: file.path))
+        self._small = sorted((file for file in files if 0 < file.size <= SMALL_BYTES), key=lambda file: file.size)
         if not files and self._gives_what_it_does_not_list():
             raise refusals.no_store(self.where, "it lists nothing, and gives config.json all the same.")
         if not files:
@@ -75,6 +86,21 @@ class Bucket:
             )
         text = "".join(f"{file.path}\0{file.size}\0{file.version}\n" for file in files)
         return Listing(hashlib.sha256(text.encode()).hexdigest()[:40], _without_folders(files))
+
+    def _all_names(self) -> dict[str, RemoteFile]:
+        """Raises HubRefused for a store that tells one page again and again, or only its first."""
+        found: dict[str, RemoteFile] = {}
+        for page in obstore.list(self._store, chunk_size=1000):
+            for file in map(_file, page):
+                if file.path in found:
+                    raise refusals.no_listing(self.where, f"it lists {file.path} twice, as one page again and again")
+                found[file.path] = file
+        if len(found) >= FIRST_DOUBT:
+            after = max(found, key=str.encode)
+            rest = [str(meta["path"]) for page in obstore.list(self._store, offset=after) for meta in page]
+            if any(path not in found for path in rest) or (rest and len(found) % 1000 == 0):
+                raise refusals.no_listing(self.where, f"it ends its list after {len(found)} names, and there are more")
+        return found
 
     def _gives_what_it_does_not_list(self) -> bool:
         """A filter's page, well-formed, reads as a listing of nothing; it is also what comes for an object."""
@@ -94,10 +120,25 @@ class Bucket:
         if file.version:
             options["if_match"] = file.version
         with self._errors_named(file):
-            yield self._pieces(obstore.get(self._store, file.path, options=options))
+            result = obstore.get(self._store, file.path, options=options)
+            if (size := int(result.meta["size"])) != file.size:  # There are stores whose ETag says nothing.
+                raise wire.source_changed(file, f"it is {size} bytes long, not {file.size}")
+            yield self._pieces(result)
 
     def checksum_is_none(self, file: RemoteFile) -> bool:
-        """Whether S3 says that an object is encrypted such that its ETag is not the MD5 it looks like."""
+        """Whether an ETag is not the MD5 it looks like: of an encrypted object, or of a store that has another meaning for it."""
+        return self._is_encrypted(file) or self._etags_are_no_checksums(file)
+
+    def _etags_are_no_checksums(self, file: RemoteFile) -> bool:
+        """True where other small objects differ from theirs, too: a damaged object is one among many that are right."""
+        others = [other for other in self._small if other.path != file.path and other.digest.kind is DigestKind.MD5]
+        try:
+            contents = [bytes(obstore.get(self._store, other.path).bytes()) for other in others[:MOST_LOOKED_AT]]
+        except (exceptions.BaseError, OSError):
+            return False
+        return len(contents) > 1 and not any(map(is_of, contents, (other.digest for other in others)))
+
+    def _is_encrypted(self, file: RemoteFile) -> bool:
         try:
             url = obstore.sign(self._store, "HEAD", file.path, timedelta(minutes=5))
             answer = httpx2.head(url, timeout=10)
@@ -125,14 +166,14 @@ class Bucket:
         except (FileNotFoundError, exceptions.NotFoundError) as error:
             raise refusals.absent(self.where, str(error), file.path if file else "") from error
         except (exceptions.BaseError, OSError, ValueError) as error:
-            raise self._refusal(error) from error
+            raise self._refusal(error, file) from error
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # Of obstore's runtime, no Exception and exported by nobody.
                 raise
             raise refusals.cannot_be_asked(self.where, str(error)) from error
 
-    def _refusal(self, error: Exception) -> WeightsError:
-        meant = refusals.failure(error, self.where, self.kind)
+    def _refusal(self, error: Exception, file: RemoteFile | None) -> WeightsError:
+        meant = refusals.failure(error, f"{file.path} in {self.where}" if file else self.where, self.kind)
         if meant.reason is Reason.INVALID_TOKEN and refusals.STATUS.search(str(error)):
             return self._elsewhere() or meant
         return (self._elsewhere() or meant) if refusals.ELSEWHERE.search(str(error)) else meant
@@ -151,30 +192,8 @@ class Bucket:
         region = answer.headers.get("x-amz-bucket-region", "")
         if answer.status_code in (301, 307, 400) and REGION.fullmatch(region):
             return refusals.in_another_region(self.where, region)
-        return None
-
-
-def _check_keys(name: Name, environment: Mapping[str, str]) -> None:
-    """Raises InvalidToken for a part of a key, which the library would leave out, and look elsewhere."""
-    if name.kind != "s3" or environment.get("AWS_SKIP_SIGNATURE", "").lower() in ("true", "1"):
-        return
-    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        if not KEY.fullmatch(environment.get(key, "").strip()):
-            raise WeightsError(
-                Reason.INVALID_TOKEN,
-                f"{key} for {name.kind}://{name.bucket} is no key: it stands between quotes, has several lines, or letters that are not ASCII.",
-                "Put the key alone into the Secret that credentialsSecretRef names.",
-            )
-    id_, secret = environment.get("AWS_ACCESS_KEY_ID", ""), environment.get("AWS_SECRET_ACCESS_KEY", "")
-    missing = "AWS_SECRET_ACCESS_KEY" if id_ and not secret else "AWS_ACCESS_KEY_ID" if secret and not id_ else ""
-    if id_.startswith("ASIA") and not (environment.get("AWS_SESSION_TOKEN") or environment.get("AWS_TOKEN")):
-        missing = "AWS_SESSION_TOKEN, which a temporary key (ASIA…) has"
-    if missing:
-        raise WeightsError(
-            Reason.INVALID_TOKEN,
-            f"The keys for {name.kind}://{name.bucket} lack {missing}.",
-            "Put it into the Secret that credentialsSecretRef names, under this name.",
-        )
+        host = ENDPOINT.search(answer.text) if answer.status_code == 301 else None
+        return refusals.redirected(self.where, host[1], to_tls=False) if host else None
 
 
 def _endpoint(name: Name, environment: Mapping[str, str]) -> str:

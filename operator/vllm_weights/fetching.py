@@ -150,7 +150,7 @@ class Fetching:
             except WeightsError as error:
                 tried = 1 if file.left_of(segment)[0] > before else tried + 1
                 if not error.retry or error.reason is Reason.DOWNLOAD_FAILED or tried >= self._patience.tries:
-                    raise settled(error) from error
+                    raise _stuck(settled(error), file.item, file.left_of(segment)[0]) from error
                 pause = self._patience.pause_seconds(tried, error)
                 say_wait(error, pause)
                 with self._progress.no_bytes_expected():
@@ -183,6 +183,18 @@ class Fetching:
             file.start_over()
 
 
+def _stuck(error: WeightsError, item: Item, at: int) -> WeightsError:
+    """The error that ends it, with the file, and where it stopped: at the same byte for as many tries as there were."""
+    if error.reason is not Reason.HUB_UNREACHABLE or not at:
+        return error
+    remedy = (
+        f"{error.remedy} Where the other files come and this one ends at the same byte again and again, it is damaged at the source, or "
+        "cut by what is between: have it uploaded again, or look there."
+    )
+    message = f"{error.message.rstrip('.')} ({item.path}, at byte {at} of {item.file.size})."
+    return WeightsError(error.reason, message, remedy, retry_after=error.retry_after, is_final=error.is_final)
+
+
 def _ended_early(item: Item) -> WeightsError:
     return WeightsError(
         Reason.HUB_UNREACHABLE,
@@ -197,5 +209,5 @@ def _wrong(file: Incoming) -> WeightsError:
     return WeightsError(
         Reason.WEIGHTS_CORRUPT,
         f"{file.item.file.path} came {file.mismatches} times with another {digest.kind} than {digest.value[:16]}….",
-        "A proxy or mirror serves wrong bytes: fetch from the source itself, or clear its cache.",
+        file.item.source.wrong_bytes,
     )

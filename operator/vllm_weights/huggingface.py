@@ -47,6 +47,8 @@ constants.HF_HUB_DISABLE_TELEMETRY = True
 class HuggingFace:
     """One repository of the hub; a Source."""
 
+    wrong_bytes = "A proxy or mirror serves wrong bytes: clear its cache, or have the hub itself be asked (hub.endpoint of the platform's settings)."
+
     def __init__(self, repo: str, environment: Mapping[str, str], *, silence_seconds: float, parallelism: int) -> None:
         self.repo = repo
         self.endpoint = whole_address("HF_ENDPOINT", environment.get("HF_ENDPOINT") or DEFAULT_ENDPOINT)

@@ -172,7 +172,7 @@ def _config(contents: Contents) -> Config:
         return {}
     told, fault = _json(contents, file)
     if fault and file.size <= LONGEST_JSON_BYTES and file in contents.selection.files:
-        remedy = "Upload the file again, or name another revision."
+        remedy = "Upload the file again, mended where it is broken there, too, or name another revision."
         raise WeightsError(Reason.MODEL_CONFIG_INVALID, f"{file.path} {fault}.", remedy)
     return told
 
@@ -192,6 +192,8 @@ def _json(contents: Contents, file: RemoteFile) -> tuple[Config, str]:
         answer = json.loads(content.decode())
     except RecursionError:
         return {}, "is nested too deeply"
+    except UnicodeDecodeError as error:
+        return {}, f"is not UTF-8, and so no JSON: {error}; save it in that encoding"
     except ValueError as error:
         return {}, f"is not JSON: {str(error)[:200]}"
     return (tamed(answer), "") if isinstance(answer, dict) else ({}, "holds no JSON object")

@@ -59,6 +59,9 @@ class Listing:
 class Source(Protocol):
     """A place that holds one model. Every method raises WeightsError and nothing else."""
 
+    wrong_bytes: str
+    """What helps where a file of it comes wrong every time."""
+
     def listing(self, revision: str | None) -> Listing:
         """Its files at the revision (None: the source's default)."""
 

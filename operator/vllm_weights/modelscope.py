@@ -47,6 +47,8 @@ class _Config(HubConfig):
 class ModelScope:
     """One model of ModelScope; a Source."""
 
+    wrong_bytes = "The upload is broken, or a proxy serves wrong bytes: clear its cache, or have the repository's owner upload the file again."
+
     def __init__(self, repo: str, environment: Mapping[str, str], *, silence_seconds: float, parallelism: int) -> None:
         self.repo = repo
         said = environment.get("MODELSCOPE_ENDPOINT") or DEFAULT_ENDPOINT

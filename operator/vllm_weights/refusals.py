@@ -7,12 +7,12 @@ import re
 
 from obstore import exceptions
 
-from vllm_weights import wire
+from vllm_weights import tls, wire
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.store_codes import CODES, GIVE_KEYS, NAME_KEYS, WITHOUT_STATUS, Said
 
 STATUS = re.compile(r"status(?: code)?: (\d{3})")
-_ENDPOINT = "Check the endpoint (AWS_ENDPOINT_URL, GOOGLE_BASE_URL)"
+_ENDPOINT = "Check the endpoint (AWS_ENDPOINT_URL, or where none is set AWS_REGION, which makes it; GOOGLE_BASE_URL)"
 _LENDER = re.compile(
     r"Error performing [A-Z]{3,6} https?://(?:169\.254\.|\[fd00:ec2|metadata[./:]|sts[.-]|iamcredentials\.|oauth2\.|[^\s?]{0,200}(?:/latest/|/computeMetadata/)"
     r"|\S{0,400}Action=AssumeRole)|Error performing POST REDACTED|sts:AssumeRole|InstanceCredential|TokenRequest"
@@ -21,6 +21,7 @@ _LENDER = re.compile(
 _OF_THE_NODE = re.compile(r"//169\.254\.169\.254|/latest/(?:api/token|meta-data)|/computeMetadata/")
 """Asked where no other credentials are given."""
 _NOT_TRUSTED = re.compile(r"InvalidCertificate\(\s*(\w+)")
+_ALERT = re.compile(r"AlertReceived\(\s*(\w+)|(PeerIncompatible\(\s*\w+)")
 _NO_TLS = re.compile(r"InvalidContentType|WrongVersionNumber")
 _CAUSE = re.compile(r"(?:error|message): \"([^\"]{3,200})\"|kind: (TimedOut|Timeout|UnexpectedEof|IncompleteMessage)")
 """The innermost cause in the library's picture of an error of the network."""
@@ -60,7 +61,11 @@ def absent(where: str, said: str, path: str = "") -> WeightsError:
     if _PAGE.search(said) or not (path or code):
         return no_store(where, _words(said))
     if path:
-        return WeightsError(Reason.WEIGHTS_MISSING, f"{where} has no {path} any more.", "Inspect the model again.")
+        remedy = (
+            "It went away meanwhile: upload or restore it (a bucket with versions still has it). Where it is not wanted any more, "
+            "inspect the model again (any change of spec.model or its revision does)."
+        )
+        return WeightsError(Reason.WEIGHTS_MISSING, f"{where} has no {path} any more.", remedy)
     if code is not None and code[1] == "NoSuchKey":
         return WeightsError(
             Reason.HUB_REFUSED,
@@ -71,11 +76,22 @@ def absent(where: str, said: str, path: str = "") -> WeightsError:
     return WeightsError(Reason.REPO_NOT_FOUND, f"{where} does not exist: {_words(said)}", remedy)
 
 
-def no_store(where: str, words: str) -> WeightsError:
+def no_store(where: str, words: str, status: int = 0) -> WeightsError:
+    """A page or something else in a store's place. A gate that has trouble itself (5xx) may let through the next time."""
+    return WeightsError(
+        Reason.HUB_UNREACHABLE if status >= 500 else Reason.HUB_REFUSED,
+        f"What answers for {where} is no object storage: {words}",
+        f"{_ENDPOINT}: its port is the API's, not a console's, and no path stands behind it. Where a proxy or a filter answers in its "
+        "place have it let through, or have NO_PROXY name the store's host (as for one inside the cluster).",
+    )
+
+
+def no_listing(where: str, how: str) -> WeightsError:
     return WeightsError(
         Reason.HUB_REFUSED,
-        f"What answers for {where} is no object storage: {words}",
-        f"{_ENDPOINT}: its port is the API's, not a console's; and whether a proxy or a filter answers in its place.",
+        f"{where} cannot be listed: {how}.",
+        "What answers does not know the present way of listing (ListObjectsV2), as old or small gateways: use the store itself or a newer "
+        "release of it as endpoint, or a prefix with fewer objects below it.",
     )
 
 
@@ -132,7 +148,9 @@ def _not_lent(status: int, whole: str, where: str, short: str) -> WeightsError:
 def _by_status(status: int, error: Exception, where: str, short: str, kind: str) -> WeightsError:
     if status == 401 or isinstance(error, exceptions.UnauthenticatedError):
         return WeightsError(Reason.INVALID_TOKEN, f"{where} does not accept the credentials: {short}", GIVE_KEYS)
-    if status == 404 or _PAGE.search(str(error)):
+    if _PAGE.search(str(error)):
+        return no_store(where, short, status)
+    if status == 404:
         return absent(where, str(error))
     if status == 403 or isinstance(error, exceptions.PermissionDeniedError):
         return WeightsError(
@@ -164,10 +182,8 @@ def _refused(status: int, where: str, short: str, kind: str) -> WeightsError:
 
 def _of_the_network(whole: str, where: str, short: str, kind: str) -> WeightsError:
     """Nobody has said anything."""
-    if found := _NOT_TRUSTED.search(whole):
-        return wire.not_trusted(where, found[1])
-    if _NO_TLS.search(whole):
-        return wire.unreachable(where, "WRONG_VERSION_NUMBER")
+    if of_tls := _of_tls(whole, where, short, kind):
+        return of_tls
     if _NO_HTTP.search(whole):
         return no_store(where, "it does not speak HTTP.")
     if "ProxyAuthRequired" in whole or "TunnelUnsuccessful" in whole:
@@ -186,6 +202,20 @@ def _of_the_network(whole: str, where: str, short: str, kind: str) -> WeightsErr
         f"{where}: {through}: {why}",
         f"{_ENDPOINT}, the name's DNS entry and the proxy variables, and that the namespace may reach it (NetworkPolicy).",
     )
+
+
+def _of_tls(whole: str, where: str, short: str, kind: str) -> WeightsError | None:
+    if found := _NOT_TRUSTED.search(whole):
+        meant = tls.not_trusted(where, found[1])
+        if kind == "s3" and found[1].startswith("NotValidForName"):
+            meant.remedy += (
+                " A bucket with dots in its name is asked by path: leave AWS_VIRTUAL_HOSTED_STYLE_REQUEST out."
+            )
+        return meant
+    if _NO_TLS.search(whole):
+        return tls.failure(where, "WRONG_VERSION_NUMBER")
+    alert = _ALERT.search(whole)
+    return tls.failure(where, f"{alert[1] or alert[2]} ({short})") if alert else None
 
 
 def _words(said: str) -> str:

@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.listing import RemoteFile
+from vllm_weights.nearby import near_miss
 
 SMALL_SUFFIXES = (".json", ".jinja", ".model", ".tiktoken", ".txt", ".vocab", ".bpe", ".tok")
 NOT_NEEDED = ("README*", "LICENSE*", "NOTICE*", "*.md", "requirements*.txt", "trainer_state.json", "all_results.json",
@@ -97,7 +98,7 @@ def select(files: Iterable[RemoteFile], wish: Wish, indexed: frozenset[str] | No
         around = _Around(weights_format, wish, indexed, frozenset(file.path for file in kept))
         chosen = tuple(file for file in kept if around.wants(file.path))
     selection = Selection(tuple(sorted(chosen, key=_order)), weights_format)
-    _check(selection, wish, indexed)
+    _check(selection, wish, indexed, kept)
     return selection
 
 
@@ -207,14 +208,15 @@ def _order(file: RemoteFile) -> tuple[bool, str]:
     return format_of(file.path) != "none", file.path
 
 
-def _check(selection: Selection, wish: Wish, indexed: frozenset[str] | None) -> None:
+def _check(selection: Selection, wish: Wish, indexed: frozenset[str] | None, files: tuple[RemoteFile, ...]) -> None:
     if selection.format == "none" or not selection.weights:
         asked = f" in the format {wish.load_format!r}" if wish.load_format else ""
         patterns = " among the files that include and exclude leave" if wish.include or wish.exclude else ""
+        where, remedy = near_miss(files)
         raise WeightsError(
             Reason.WEIGHTS_MISSING,
-            f"The source holds no weights that vLLM can load{asked}{patterns}.",
-            "Name a repository with .safetensors, .bin, .pt or .gguf files at its top (vLLM loads no .pth, .h5, .msgpack or "
+            f"The source holds no weights that vLLM can load{asked}{patterns}{where}.",
+            f"{remedy}Name a source with .safetensors, .bin, .pt or .gguf files at its top (vLLM loads no .pth, .h5, .msgpack or "
             "ONNX), or correct the patterns.",
         )
     models = {GGUF_SHARD.sub("", file.path) for file in selection.weights}

@@ -131,6 +131,13 @@ CODES = (
         "Use a bucket that is not Requester Pays, or have it switched off there.",
     ),
     _said(
+        r"(?i)scope\(?s?\)? are not authorized|insufficient authentication scopes|ACCESS_TOKEN_SCOPE_INSUFFICIENT",
+        Reason.INVALID_TOKEN,
+        "may not be read with the scopes of this identity",
+        "Use Workload Identity, or a service account's key (GOOGLE_SERVICE_ACCOUNT_KEY), or nodes whose access scopes hold storage "
+        "(devstorage.read_only, cloud-platform): rights alone do not help.",
+    ),
+    _said(
         r"Anonymous (?:caller|access|users?)",
         Reason.INVALID_TOKEN,
         "is not public and needs credentials",
@@ -160,6 +167,12 @@ CODES = (
         Reason.INVALID_TOKEN,
         "does not accept the credentials",
         GIVE_KEYS,
+    ),
+    _said(
+        r"SlowDownRead|SlowDownWrite|(?i:resource requested is un(?:readable|writable))",
+        Reason.HUB_RATE_LIMITED,
+        "asks to slow down",
+        "MinIO says so when drives or nodes of it are offline, too: look at its health. Else wait, or lower `download.parallelism`.",
     ),
     _said(
         r"SlowDown|Throttl|TooManyRequests|RequestLimitExceeded|BandwidthLimitExceeded|(?i:rateLimitExceeded)",
@@ -202,7 +215,7 @@ WITHOUT_STATUS = (
         "Store the objects unpacked (without Content-Encoding: gzip, as gsutil -z and -Z set it); else a proxy or gateway takes the header away.",
     ),
     _said(
-        r"non-partial response when range requested",
+        r"non-partial response when range requested|Requested \d+\.\.\d+, got \d+\.\.",
         Reason.HUB_REFUSED,
         "does not give a part of an object",
         "What answers knows no ranges, as some gateways and caches: use the store itself as endpoint, or one that does.",
@@ -211,7 +224,8 @@ WITHOUT_STATUS = (
         r"Got invalid \w{1,40} response|ill-formed document",
         Reason.HUB_REFUSED,
         "answers, but not as an object store does",
-        "Check the endpoint (AWS_ENDPOINT_URL, GOOGLE_BASE_URL), and whether a proxy, a filter or a sign-in page answers in its place.",
+        "Check the endpoint (AWS_ENDPOINT_URL, GOOGLE_BASE_URL), and whether a proxy, a filter or a sign-in page answers in its place, or a "
+        "gateway whose listing is not S3's (its dates, for example: a newer release of it).",
     ),
 )
 """What the client library says by itself, of an answer or of what it was given."""

@@ -32,7 +32,7 @@ def read_whole(source: Source, commit: str, file: RemoteFile, limit: int) -> byt
     raise WeightsError(
         Reason.WEIGHTS_CORRUPT,
         f"{file.path} came {TIMES} times with another {file.digest.kind} than {file.digest.value[:16]}….",
-        "A proxy or mirror serves wrong bytes: fetch from the source itself (hub.endpoint of the platform's settings), or clear its cache.",
+        source.wrong_bytes,
     )
 
 
