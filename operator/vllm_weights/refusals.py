@@ -157,7 +157,7 @@ def _by_status(status: int, error: Exception, where: str, short: str, kind: str)
             Reason.INVALID_TOKEN,
             f"{where} may not be read with these credentials: {short}",
             "Grant reading and listing of the prefix (s3:GetObject and s3:ListBucket; storage.objects.get and .list), "
-            "where the store's words name nothing else; without keys (AWS_SKIP_SIGNATURE, GOOGLE_SKIP_SIGNATURE) only what is public is given.",
+            "where the store's words name nothing else; without keys (AWS_SKIP_SIGNATURE, GOOGLE_SKIP_SIGNATURE) only what is public is given. One object alone that is refused is another account's, or has an ACL of its own.",
         )
     if status in (407, 429, 451):
         return wire.status_failure(status, where, f"({short})", None)
