@@ -30,11 +30,20 @@ class Row:
 
 
 @cache
+def files() -> tuple[Mapping[str, Any], ...]:
+    names = ("", "_parallel", "_encoders", "_trials")
+    return tuple(yaml.safe_load((HERE / f"fit_ground_truth{name}.yaml").read_text("utf-8")) for name in names)
+
+
+def measured() -> Mapping[str, Mapping[str, Any]]:
+    """The configs of the models that were run, by name."""
+    return {name: config for part in files() for name, config in part["configs"].items()}
+
+
+@cache
 def rows() -> tuple[Row, ...]:
     """The runs of the engine."""
-    files = ("", "_parallel", "_encoders", "_trials")
-    data = [yaml.safe_load((HERE / f"fit_ground_truth{name}.yaml").read_text("utf-8")) for name in files]
-    configs = {name: config for part in data for name, config in part["configs"].items()}
+    configs = measured()
     return tuple(
         Row(
             row["row"],
@@ -44,7 +53,7 @@ def rows() -> tuple[Row, ...]:
             row["available_gib"] * GIB,
             row["tokens"],
         )
-        for part in data
+        for part in files()
         for row in part["rows"]
     )
 

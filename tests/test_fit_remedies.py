@@ -49,7 +49,9 @@ def written(remedy: str) -> dict[str, Any]:
         name, value = re.sub(" ≤", "", part).split(" ")
         number = re.fullmatch(r"[0-9]+(\.[0-9]+)?", value)
         known: dict[str, Any] = {"true": True, "false": False}
-        fields[name] = (float(value) if "." in value else int(value)) if number else known.get(value, value)
+        told = (float(value) if "." in value else int(value)) if number else known.get(value, value)
+        group, _, member = name.partition(".")
+        fields[group] = {member: told} if member else told
     return fields
 
 

@@ -126,3 +126,10 @@ def test_a_config_without_towers_of_its_own_has_those_of_its_class() -> None:
     assert whole.weights_bytes is not None and alone.weights_bytes is not None
     buffers = 2 * 8192 * 35 * 256  # the layers' own embeddings of a batch, which are looked up behind the towers
     assert whole.weights_bytes - alone.weights_bytes == pytest.approx(2 * 0.98e9 + buffers, rel=0.05)
+
+
+def test_that_a_film_may_be_forgone_is_told_where_it_takes_the_memory() -> None:
+    row, card = BY_NAME["qwen2.5-vl-7b-v1"], Accelerator("middling", 32 * GIB, "9.0")
+    asked = replace(row.arguments, max_model_len=100000, gpu_memory_utilization=None, max_num_seqs=64)
+
+    assert "limitMMPerPrompt.video 0" in judge(row.config, None, asked, card).remedies

@@ -66,7 +66,7 @@ Items = Mapping[str, Item]
 
 
 def largest_batch(encoder: Encoder, arguments: Arguments, tokens: int, seqs: int, length: int) -> Batch | None:
-    """The batch that is tried, None where limitMmPerPrompt allows none; only of encoders in `KNOWN`.
+    """The batch that is tried, None where limitMMPerPrompt allows none; only of encoders in `KNOWN`.
 
     Source: MultiModalBudget. The modality with the most tokens, the later by name where two have as many; as many items
     as a batch of tokens has room for, and as the requests may hold.

@@ -85,6 +85,9 @@ def can_quantize(situation: Situation) -> bool:
 
 def _less_overhead(situation: Situation) -> Iterator[Change]:
     arguments = situation.arguments
+    if any(encoder.films for encoder in situation.shape.encoders) and arguments.limits.get("video") != 0:
+        # The longest film may take as much as the model: who sends pictures alone need not pay for it.
+        yield {"limits": {**arguments.limits, "video": 0}}
     if arguments.kv_cache_memory_bytes is None and (arguments.gpu_memory_utilization or 0.92) < 0.95:
         yield {"gpu_memory_utilization": 0.95}
     # vLLM refuses fewer tokens a batch than requests, and an encoder's prompt in pieces.
@@ -155,6 +158,8 @@ def wording(option: Change) -> str:
 
 def _one(name: str, value: object) -> str:
     first, *rest = name.split("_")
+    if name == "limits" and isinstance(value, Mapping):
+        return f"limitMMPerPrompt.video {value['video']}"
     field = IRREGULAR.get(name) or first + "".join(word.capitalize() for word in rest)
     if value is None:
         return f"no {field}"

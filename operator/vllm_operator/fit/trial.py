@@ -84,7 +84,7 @@ def _only_hears(tried: Encoder, shape: ModelShape, arguments: Arguments) -> bool
 
 
 def unbuilt(shape: ModelShape, arguments: Arguments) -> int:
-    """Parameters of towers that are not built, as limitMmPerPrompt allows none of what they encode.
+    """Parameters of towers that are not built, as limitMMPerPrompt allows none of what they encode.
 
     Source: vLLM's _mark_tower_model (measured on Gemma 4's sound). Idefics 3 and families that are not known have theirs.
     """

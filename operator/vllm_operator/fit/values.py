@@ -74,7 +74,7 @@ class Arguments:
     max_lora_rank: int = 16
     enable_prefix_caching: bool | None = None
     estimates_cuda_graphs: bool = False
-    # How many items of a modality a prompt may hold (limitMmPerPrompt), and the pixels of a picture (max_pixels).
+    # How many items of a modality a prompt may hold (limitMMPerPrompt), and the pixels of a picture (max_pixels).
     limits: Mapping[str, int] = field(default_factory=dict)
     max_pixels: int | None = None
     # Which of its two model runners VLLM_USE_V2_MODEL_RUNNER chooses; None leaves it to the release.
