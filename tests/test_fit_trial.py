@@ -133,3 +133,11 @@ def test_that_a_film_may_be_forgone_is_told_where_it_takes_the_memory() -> None:
     asked = replace(row.arguments, max_model_len=100000, gpu_memory_utilization=None, max_num_seqs=64)
 
     assert "limitMMPerPrompt.video 0" in judge(row.config, None, asked, card).remedies
+
+
+def test_a_length_with_a_shorter_film_is_proposed() -> None:
+    """At 32768 tokens Qwen 2 VL is tried with two pictures' worth of film, at 32000 with one."""
+    row = BY_NAME["qwen2-vl-7b-v1-mbt2048"]
+    asked = Arguments(max_model_len=32768, old_runner=True)
+
+    assert judge(row.config, None, asked, accelerators()["nvidia-l4"]).remedies[0] == "maxModelLen ≤ 32000"

@@ -8,7 +8,7 @@ from math import ceil
 from vllm_operator.fit.allowances import is_unmeasured
 from vllm_operator.fit.examine import Finding, examine
 from vllm_operator.fit.quantization import checkpoint_method
-from vllm_operator.fit.remedies import Situation, candidates, retry
+from vllm_operator.fit.remedies import Situation, candidates, retry, rounded
 from vllm_operator.fit.shape import ModelShape, read_shape
 from vllm_operator.fit.values import Accelerator, Arguments, Problem, Verdict, WeightsSummary
 
@@ -73,7 +73,13 @@ def _ways(
 
         def longest(change: Mapping[str, object]) -> int:
             found = evaluate(replace(base, **{**change, "max_model_len": -1}))  # type: ignore[arg-type]
-            return found.sure_longest if found.fits else 0
+            sure = found.sure_longest if found.fits else 0
+            if not any(encoder.films for encoder in shape.encoders):
+                return sure
+            # A shorter context is tried with a shorter film.
+            changed = replace(base, **change)  # type: ignore[arg-type]
+            length = rounded(evaluate(changed).longest or 0)
+            return length if length > sure and evaluate(replace(changed, max_model_len=length)).fits else sure
 
         smallest = _smallest_tensor(evaluate, base, accelerator)
         yield from candidates(Situation(problem, base, accelerator, shape, smallest, longest))

@@ -56,6 +56,9 @@ def candidates(situation: Situation) -> Iterator[Change]:
 
 def _singles(situation: Situation) -> Iterator[Change]:
     arguments, smallest = situation.arguments, situation.smallest_tensor
+    if any(encoder.films for encoder in situation.shape.encoders) and arguments.limits.get("video") != 0:
+        # The longest film may take as much as the model: who sends pictures alone need not pay for it.
+        yield {"limits": {**arguments.limits, "video": 0}}
     if smallest is not None and smallest != arguments.tensor_parallel_size:
         yield {"tensor_parallel_size": smallest}
     if (smallest is None or smallest > A_NODE) and situation.accelerator.peers:
@@ -85,9 +88,6 @@ def can_quantize(situation: Situation) -> bool:
 
 def _less_overhead(situation: Situation) -> Iterator[Change]:
     arguments = situation.arguments
-    if any(encoder.films for encoder in situation.shape.encoders) and arguments.limits.get("video") != 0:
-        # The longest film may take as much as the model: who sends pictures alone need not pay for it.
-        yield {"limits": {**arguments.limits, "video": 0}}
     if arguments.kv_cache_memory_bytes is None and (arguments.gpu_memory_utilization or 0.92) < 0.95:
         yield {"gpu_memory_utilization": 0.95}
     # vLLM refuses fewer tokens a batch than requests, and an encoder's prompt in pieces.
