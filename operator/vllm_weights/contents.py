@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.grammar import parse_source
 from vllm_weights.listing import Listing, RemoteFile, Source, check_names, check_paths
 from vllm_weights.opening import open_source
@@ -102,7 +102,7 @@ def _opened(
         raise WeightsError(
             Reason.REVISION_NOT_FOUND,
             f"{wanted.source} is at {listing.commit[:12]} and no longer at {wanted.commit[:12]}.",
-            "Inspect it again: what was inspected is gone.",
+            f"What was inspected is gone: {REFRESH}, and it is looked up again.",
         )
     check_paths(listing.files)
     return source, listing

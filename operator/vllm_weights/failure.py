@@ -34,6 +34,9 @@ RETRYABLE = frozenset(
 )
 """What may pass without anybody changing anything."""
 
+REFRESH = "give the annotation vllm-operator.dev/refresh a new value"
+"""How a model is looked up again, and a download that failed for good tried again."""
+
 
 class WeightsError(Exception):
     """A failure with its reason, a sentence of what happened and one of what to do.

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from vllm_weights import wire
-from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.listing import RemoteFile
 from vllm_weights.ranges import length_of, of_another_length
 
@@ -34,7 +34,6 @@ _ACCOUNT = re.compile(r"(?i)\bquota\b|storage limit|\bbilling|\bpayment|\bplan\b
 _SIGN_ON = re.compile(r"(?i)\bSSO\b|\bSAML\b|single sign")
 _REJECTED = re.compile(r"(?i)\breject|\bdenied by|\brefused by|\bbanned\b|\bblocked by")
 _PENDING = re.compile(r"(?i)\bawait|\bpending\b|\breview")
-_REFRESH = "set the annotation vllm-operator.dev/refresh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ class Asked:
                     Reason.REVISION_NOT_FOUND,
                     f"{self.repo} has no revision {revision!r}.",
                     "Correct spec.revision: a branch, a tag or a whole commit id; leave it out for main. "
-                    "Where that is a commit that was there before, the repository was rewritten: inspect the model again.",
+                    f"Where that is a commit that was there before, the repository was rewritten: {REFRESH}.",
                 )
         if page := self._page_from_elsewhere(response):
             return self._in_its_place(page)
@@ -207,7 +206,7 @@ class Asked:
             return WeightsError(
                 Reason.GATED_REPO,
                 message,
-                f"Wait until the authors let it in, then {_REFRESH}; or use the token of an account that has access.",
+                f"Wait until the authors let it in, then {REFRESH}; or use the token of an account that has access.",
             )
         if self.is_the_hub:
             ask = f"Ask for access at https://{self.host}/{self.repo}"
@@ -268,7 +267,7 @@ class Asked:
         if self.has_token and _SIGN_ON.search(said):
             remedy = (
                 "Have the token's owner authorize it for the organization's single sign-on (SSO), or use a token that is; then "
-                + _REFRESH
+                + REFRESH
             )
             return WeightsError(Reason.INVALID_TOKEN, message, f"{remedy}.")
         if not self.has_token:

@@ -28,7 +28,7 @@ from modelscope_hub.errors import (
 
 from vllm_weights import VERSION, wire
 from vllm_weights.addresses import host_of, whole_address
-from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
 from vllm_weights.ranges import body_of_range
 from vllm_weights.tokens import bare_token
@@ -161,7 +161,7 @@ class ModelScope:
     def _gone(self, file: RemoteFile) -> WeightsError:
         if self.has_token and self._token_is_refused():
             return self._bad_token()
-        remedy = "Inspect the model again."
+        remedy = f"It went away meanwhile: {REFRESH}, and the model is looked up again."
         return WeightsError(Reason.WEIGHTS_MISSING, f"{self.repo} has no {file.path} any more.", remedy)
 
     def _bad_token(self) -> WeightsError:

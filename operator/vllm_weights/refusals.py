@@ -8,7 +8,7 @@ import re
 from obstore import exceptions
 
 from vllm_weights import tls, wire
-from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.store_codes import CODES, GIVE_KEYS, NAME_KEYS, WITHOUT_STATUS, Said
 
 STATUS = re.compile(r"status(?: code)?: (\d{3})")
@@ -63,7 +63,7 @@ def absent(where: str, said: str, path: str = "") -> WeightsError:
     if path:
         remedy = (
             "It went away meanwhile: upload or restore it (a bucket with versions still has it). Where it is not wanted any more, "
-            "inspect the model again (any change of spec.model or its revision does)."
+            f"{REFRESH}, and the model is looked up again."
         )
         return WeightsError(Reason.WEIGHTS_MISSING, f"{where} has no {path} any more.", remedy)
     if code is not None and code[1] == "NoSuchKey":

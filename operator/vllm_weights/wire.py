@@ -11,10 +11,9 @@ from contextlib import contextmanager, suppress
 import httpx2
 
 from vllm_weights import VERSION, proxies, tls
-from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.listing import RemoteFile
 from vllm_weights.proxies import Proxy
-from vllm_weights.tls import not_trusted as not_trusted
 
 CLIENT_NAME = "vllm-operator-weights"
 CONNECT_SECONDS = 4.0
@@ -222,5 +221,5 @@ def source_changed(file: RemoteFile, how: str) -> WeightsError:
     return WeightsError(
         Reason.REVISION_NOT_FOUND,
         f"{file.path} is not what was listed: {how}.",
-        "The source changed meanwhile: inspect it again (any change of spec.model or its revision does).",
+        f"The source changed meanwhile: {REFRESH}, and it is looked up again.",
     )
