@@ -59,6 +59,7 @@ def test_a_written_log_has_its_reason(entry: dict[str, Any]) -> None:
     assert [words for words in entry.get("advises", ()) if str(words) not in found.remedy] == []
     assert [words for words in entry.get("shows", ()) if str(words) not in found.excerpt] == []
     assert found.rule == entry.get("rule", found.rule)
+    assert found.retry == entry.get("retry", found.retry)
 
 
 @pytest.mark.parametrize("entry", PLACED, ids=lambda entry: entry["words"][:60])
@@ -294,6 +295,7 @@ def test_rules_have_one_name_each_and_agree_with_their_fields() -> None:
     for rule in all_rules():
         groups = {name for pattern in (*rule.any, *rule.all, *rule.context) for name in re.compile(pattern).groupindex}
         groups |= set(NUMBERS) if rule.of_others else set()
+        groups |= {"share_free"} if {"free", "total"} <= groups else set()
         wanted = {
             field for text in (*rule.message, rule.remedy) for _, field, _, _ in string.Formatter().parse(text) if field
         }

@@ -13,7 +13,7 @@ from vllm_operator.diagnose.downloads import (
 from vllm_operator.diagnose.failure import MAX_BYTES, Failure, failure
 from vllm_operator.diagnose.lines import read_text
 from vllm_operator.diagnose.log import Evidence, gather
-from vllm_operator.diagnose.neighbours import unless_its_own
+from vllm_operator.diagnose.neighbours import perhaps_charged, unless_its_own
 from vllm_operator.diagnose.reasons import Reason
 from vllm_operator.diagnose.roots import begins_at
 from vllm_operator.diagnose.rules import CAUSES, find
@@ -169,7 +169,7 @@ def _cause(seen: Evidence, exit_code: int | None = None) -> Failure | None:
         cause=begins_at(seen.root, seen.text),
         cause_ends=seen.root_ends,
     )
-    return None if found is None else unless_its_own(found, seen.pids)
+    return None if found is None else perhaps_charged(unless_its_own(found, seen.pids), seen.everything)
 
 
 def _by_its_place(seen: Evidence) -> Failure | None:

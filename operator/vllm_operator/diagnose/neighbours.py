@@ -27,6 +27,17 @@ _OF_ITS_OWN: Final = (
     "`dataParallelSize` to 1 and use `replicas`. Choose an `accelerator` whose GPUs are whole, not shared in time. "
     "Where the API server is one of them it prepares images there: leave the device in `mmProcessorKwargs` unset."
 )
+_NO_ROOM: Final = frozenset({"no-memory-for-kv-cache", "kv-cache-not-one-token"})
+_CHARGED: Final = (
+    "The weights take {weights:.2f} GiB, and {room:.2f} GiB are left for the KV cache: something took more beside them than "
+    "`gpuMemoryUtilization` allows in all, another process that grew meanwhile or very large activations."
+)
+_OF_CHARGED: Final = (
+    "Where another server started on this GPU at the same time its memory was charged to this one: it is tried again; start them "
+    "one after another, or have the pod run on a GPU that is not shared (where GPU and host share one memory the host's use counts, "
+    "too). Else raise `gpuMemoryUtilization` if it is low, lower `maxNumBatchedTokens` (for images and video also `limitMMPerPrompt`), "
+    "or use a larger GPU in `accelerator` (on a CPU more `resources.limits.memory`)."
+)
 _KNOWN_SHARE: Final = 0.05
 _KNOWN_GIB: Final = 2.0
 """From so much on others' memory is the cause, where the process's share is known. On a GPU of its own the rest is below 1 GiB
@@ -49,6 +60,8 @@ _FEW_GIB: Final = 1.0
 _UNITS: Final = {"bytes": 2.0**-30, "KiB": 2.0**-20, "MiB": 2.0**-10, "GiB": 1.0, "TiB": 2.0**10}
 
 _SIZE = r"[\d.]{1,24}\s(?:bytes|[KMGT]iB)"
+_ROOM = re.compile(r"Available KV cache memory: (-?\d{1,6}\.\d{1,9}) GiB")
+_WEIGHTS = re.compile(r"Model loading took (\d{1,6}\.\d{1,9}) ?Gi?B")
 _BEGINS = re.compile(
     rf"(?:(?:CUDA|HIP|XPU|NPU)\s{{1,4}}o|O)ut\s{{1,4}}of\s{{1,4}}memory\.\s{{1,4}}Tried\s{{1,4}}to\s{{1,4}}allocate\s{{1,4}}(?P<want>{_SIZE})"
 )
@@ -93,6 +106,22 @@ def unless_its_own(found: Failure, pids: Set[str]) -> Failure:
     if sum(size for pid, size in theirs.items() if pid in pids and pid != "1") < sum(theirs.values()) / 2 or not theirs:
         return found
     return replace(found, reason=Reason.NotEnoughGPUs, message=_ITS_OWN, remedy=_OF_ITS_OWN, retry=False)
+
+
+def perhaps_charged(found: Failure, log: str) -> Failure:
+    """The failure; where the room for the KV cache is that far below zero, as one that a neighbour may have made.
+
+    vLLM takes what the GPU has less of after its trial run than before for this server's, so also what another process took
+    meanwhile. A room below zero by more than the weights says that the rest was more than the whole budget; of the usual
+    causes (weights that are too large, a low `gpuMemoryUtilization`) neither does that.
+    """
+    rooms, weights = _ROOM.findall(log), _WEIGHTS.findall(log)
+    if found.rule not in _NO_ROOM or not rooms or not weights:
+        return found
+    room, largest = min(map(float, rooms)), max(map(float, weights))
+    if -room < max(_KNOWN_GIB, largest):
+        return found
+    return replace(found, message=_CHARGED.format(weights=largest, room=room), remedy=_OF_CHARGED, retry=True)
 
 
 def _numbers(said: str, want: str) -> dict[str, str] | None:

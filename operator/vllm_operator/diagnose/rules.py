@@ -236,6 +236,7 @@ def _failure(matcher: Matcher, match: re.Match[str], text: str, context: str, st
         numbers |= {key: value.strip(" .,;:") for key, value in (found.groupdict() if found else {}).items() if value}
     numbers |= {key: value.strip(" .,;:") for key, value in match.groupdict().items() if value}
     numbers |= (held_by_others(text, match.start()) or {}) if rule.of_others else {}
+    numbers |= _share_free(numbers)
     message, excerpt = _filled(rule.message, numbers), _excerpt(text, match, stack)
     return failure(
         rule.reason,
@@ -245,6 +246,15 @@ def _failure(matcher: Matcher, match: re.Match[str], text: str, context: str, st
         retry=rule.retry,
         rule=rule.name,
     )
+
+
+def _share_free(numbers: Mapping[str, str]) -> dict[str, str]:
+    """Which share of the `total` is `free`, rounded down to hundredths, where both are plain numbers; else nothing."""
+    try:
+        share = float(numbers["free"]) / float(numbers["total"])
+    except (KeyError, ValueError, ZeroDivisionError):
+        return {}
+    return {"share_free": f"{int(share * 100) / 100:.2f}"}
 
 
 def _sources(matcher: Matcher, text: str, message: str, excerpt: str) -> Iterator[str]:
