@@ -77,6 +77,37 @@ def test_a_download_that_went_well_is_no_crash() -> None:
     assert not found.retry
 
 
+WRAPS = {
+    "docker": lambda line: json.dumps({"log": f"{line}\n", "stream": "stdout", "time": "2026-11-22T18:31:05Z"}),
+    "fluent-bit": lambda line: json.dumps(
+        {"time": "2026-11-22T18:31:05Z", "message": line, "kubernetes": {"pod_name": "q"}}
+    ),
+    "vector": lambda line: json.dumps(
+        {"file": "/var/log/pods/x/0.log", "kubernetes": {"pod_name": "q"}, "message": line}
+    ),
+    "loki": lambda line: f'2026-11-22T18:31:05Z {{app="vllm-operator", pod="tiny-pull"}} {line}',
+}
+
+
+@pytest.mark.parametrize("collector", WRAPS)
+def test_an_answer_is_read_out_of_a_collectors_lines(collector: str) -> None:
+    wrap = WRAPS[collector]
+
+    found = diagnose_log(f"{wrap(PULLING)}\n{wrap(ANSWER)}\n", 1)
+    killed = diagnose_log(f"{wrap(PULLING)}\n{wrap(PULLING)}\n", 137)
+
+    assert (found.reason, found.remedy, found.retry) == (Reason.HubUnreachable, "Check the DNS.", True)
+    assert (killed.reason, "12 of 100 bytes" in killed.message) == (Reason.DownloadFailed, True)
+
+
+@pytest.mark.parametrize("left", [len(ANSWER) - 8, ANSWER.index('"remedy"') + 12])
+def test_an_answer_that_was_cut_behind_its_message_still_says_that(left: int) -> None:
+    found = diagnose_log(f"{PULLING}\n{ANSWER[:left]}", 1)
+
+    assert found.reason is Reason.HubUnreachable
+    assert found.message == "hub.acme.invalid cannot be reached: no such name."
+
+
 def test_a_server_behind_a_download_in_one_log_is_a_server() -> None:
     log = f"{PULLING}\n" + "INFO 11-22 14:00:00 [core.py:1] step\n" * 12
 

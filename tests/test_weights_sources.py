@@ -141,7 +141,7 @@ def test_an_object_encrypted_with_a_key_of_its_own_has_no_md5(
 def test_errors_of_a_bucket_are_told_apart(tmp_path: Path, statuses: list[int], code: int, reason: str | None) -> None:
     write_model(tmp_path / "root/models/llama")
     with FakeGoogleStorage(tmp_path / "root") as gs:
-        gs.fail_next = statuses
+        gs.fail_next, gs.refusal = statuses, b"<Error><Code>Refused</Code><Message>Not now.</Message></Error>"
         environment = {"GOOGLE_BASE_URL": gs.url, "GOOGLE_SKIP_SIGNATURE": "true"}
         request = {"source": "gs://models/llama", "destination": str(tmp_path / "to/model"), "backoffSeconds": 0}
         ended = run("pull", request, tmp_path / "work", environment)

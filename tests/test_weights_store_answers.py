@@ -15,7 +15,6 @@ from vllm_weights.failure import Reason
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
 
 KEYS = {"AWS_ACCESS_KEY_ID": "keykey", "AWS_SECRET_ACCESS_KEY": "secretsecret", "AWS_REGION": "us-east-1"}
-ROLE = "<ErrorResponse><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>Not authorized to perform it</Message></Error></ErrorResponse>"
 XML = {"Content-Type": "application/xml"}
 
 
@@ -54,6 +53,24 @@ def test_the_remedy_is_for_what_a_store_says(
         ended = looked_up(tmp_path, KEYS | {"AWS_ENDPOINT_URL": store.url})
 
     assert (ended.answer["reason"], advice in ended.answer["remedy"]) == (reason, True), ended.output
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (403, b"RBAC: access denied"),
+        (403, b""),
+        (401, b"Jwt is missing"),
+        (401, b'{"message": "No API key found in request"}'),
+        (401, b"<html><head><title>401 Authorization Required</title></head></html>"),
+    ],
+)
+def test_a_gate_before_a_store_is_no_fault_of_the_keys(tmp_path: Path, status: int, body: bytes) -> None:
+    with Host(status, body, {"Content-Type": "text/plain"}) as gate:
+        ended = looked_up(tmp_path, KEYS | {"AWS_ENDPOINT_URL": gate.url})
+
+    assert (ended.code, ended.answer["reason"]) == (3, "HubRefused"), ended.output
+    assert "proxy" in ended.answer["remedy"]
 
 
 @pytest.mark.parametrize(
@@ -99,13 +116,29 @@ def test_a_store_without_any_keys_and_a_node_that_lends_none_wants_keys(tmp_path
     assert "none are given" in ended.answer["message"] and "Name a Secret" in ended.answer["remedy"]
 
 
-def test_a_role_that_is_not_lent_is_no_fault_of_the_buckets() -> None:
+@pytest.mark.parametrize(
+    ("code", "message", "retry", "advice"),
+    [
+        ("AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity", False, "trust policy"),
+        (
+            "InvalidIdentityToken",
+            "No OpenIDConnect provider found in your account for it",
+            False,
+            "OIDC provider in IAM",
+        ),
+        ("InvalidIdentityToken", "Incorrect token audience", False, "audience"),
+        ("ValidationError", "Request ARN is invalid", False, "role-arn"),
+        ("ExpiredTokenException", "Token expired: current date/time must be before it", True, "fresh one"),
+    ],
+)
+def test_a_role_that_is_not_lent_is_no_fault_of_the_buckets(code: str, message: str, retry: bool, advice: str) -> None:
     """The library asks for roles by TLS alone, and hides the address."""
-    said = f"Generic S3 error: Error performing POST REDACTED in 5ms - Server returned non-2xx status code: 403 Forbidden: {ROLE}"
+    body = f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+    said = f"Generic S3 error: Error performing POST REDACTED in 5ms - Server returned non-2xx status code: 400 Bad Request: {body}"
     meant = refusals.failure(exceptions.GenericError(said), "s3://models/llama", "s3")
 
-    assert (meant.reason, "trust policy" in meant.remedy) == (Reason.INVALID_TOKEN, True)
-    assert "s3:GetObject" not in meant.remedy and "Not authorized" in meant.message
+    assert (meant.retry, advice in meant.remedy) == (retry, True)
+    assert "s3:GetObject" not in meant.remedy and message in meant.message
 
 
 def test_a_token_of_the_pods_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -123,6 +156,15 @@ def test_a_refusal_behind_a_redirect_is_no_lack_of_rights(tmp_path: Path) -> Non
 
     assert (ended.answer["reason"], other.url in ended.answer["message"]) == ("HubRefused", True), ended.output
     assert "AWS_REGION" in ended.answer["remedy"]
+
+
+def test_a_redirect_to_a_host_that_is_not_there_is_told_with_it(tmp_path: Path) -> None:
+    with Host(302) as store:
+        store.headers["Location"] = "https://sso.no.such.host.invalid"
+        ended = looked_up(tmp_path, KEYS | {"AWS_ENDPOINT_URL": store.url})
+
+    assert (ended.answer["reason"], "sso.no.such.host.invalid" in ended.answer["message"]) == ("HubRefused", True)
+    assert "sign in at" in ended.answer["remedy"]
 
 
 @pytest.mark.parametrize("status", [301, 400])

@@ -174,9 +174,8 @@ class Bucket:
 
     def _refusal(self, error: Exception, file: RemoteFile | None) -> WeightsError:
         meant = refusals.failure(error, f"{file.path} in {self.where}" if file else self.where, self.kind)
-        if meant.reason is Reason.INVALID_TOKEN and refusals.STATUS.search(str(error)):
-            return self._elsewhere() or meant
-        return (self._elsewhere() or meant) if refusals.ELSEWHERE.search(str(error)) else meant
+        is_refused = meant.reason is Reason.INVALID_TOKEN and refusals.STATUS.search(str(error))
+        return (self._elsewhere() or meant) if is_refused or refusals.ELSEWHERE.search(str(error)) else meant
 
     def _elsewhere(self) -> WeightsError | None:
         """Where the bucket is, if not here: the library follows redirects, tells nothing of them, and no signature goes along."""
@@ -188,7 +187,7 @@ class Bucket:
             return None
         if to is not None and (to.scheme, to.netloc) != (answer.url.scheme, answer.url.netloc):
             whereto = str(to.copy_with(path="/", query=None))
-            return refusals.redirected(self.where, whereto, to_tls=to.scheme != answer.url.scheme)
+            return refusals.redirected(self.where, whereto, to_tls=to.host == answer.url.host)
         region = answer.headers.get("x-amz-bucket-region", "")
         if answer.status_code in (301, 307, 400) and REGION.fullmatch(region):
             return refusals.in_another_region(self.where, region)

@@ -81,6 +81,8 @@ def _what_may_pass(number: int | None) -> str:
             "Something on the volume is still in use, by another pod most often (NFS keeps what is open). It is tried again; "
             "where that does not help, remove what is named, or what stands in the way."
         )
+    if number == errno.ENOENT:
+        return "It went away while it was written: somebody removes what lies on the volume. It is tried again, from what is left."
     if number in _TOO_MANY:
         return "The pod's, or the node's, limit is reached (open files, memory): lower `download.parallelism`, or see to the node."
     return "Look at what lies on the volume under this name: files or folders of others may be in the way."

@@ -37,9 +37,10 @@ def parse_source(text: str) -> Name:
         match = _BUCKET.fullmatch(rest)
         if match:
             return Name("s3" if scheme == "s3" else "gs", bucket=match[1], prefix=(match[2] or "").strip("/"))
+    small = " A bucket's name has small letters, digits, dots and hyphens." if scheme in ("s3", "gs") else ""
     raise WeightsError(
         Reason.INVALID_ARGUMENT,
-        f"{text!r} names no source.",
+        f"{text!r} names no source.{small}",
         "Write org/name, hf://org/name[@revision], modelscope://org/name[@revision], s3://bucket/prefix or "
         "gs://bucket/prefix.",
     )

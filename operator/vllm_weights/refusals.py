@@ -9,10 +9,17 @@ from obstore import exceptions
 
 from vllm_weights import tls, wire
 from vllm_weights.failure import REFRESH, Reason, WeightsError
-from vllm_weights.store_codes import CODES, GIVE_KEYS, NAME_KEYS, WITHOUT_STATUS, Said
+from vllm_weights.store_codes import CODES, GIVE_KEYS, LENT, NAME_KEYS, WITHOUT_STATUS, Said
 
 STATUS = re.compile(r"status(?: code)?: (\d{3})")
 _ENDPOINT = "Check the endpoint (AWS_ENDPOINT_URL, or where none is set AWS_REGION, which makes it; GOOGLE_BASE_URL)"
+_GRANT = (
+    "Grant reading and listing of the prefix (s3:GetObject and s3:ListBucket; storage.objects.get and .list), "
+    "where the store's words name nothing else; without keys (AWS_SKIP_SIGNATURE, GOOGLE_SKIP_SIGNATURE) only what is public is given. "
+    "One object alone that is refused is another account's, or has an ACL of its own."
+)
+_OF_A_STORE = re.compile(r"<Code>|<Error>|\"error\": ?[{\"]|storage\.\w+\.\w+")
+"""In what a store says of itself: S3's and Google's objects of an error."""
 _LENDER = re.compile(
     r"Error performing [A-Z]{3,6} https?://(?:169\.254\.|\[fd00:ec2|metadata[./:]|sts[.-]|iamcredentials\.|oauth2\.|[^\s?]{0,200}(?:/latest/|/computeMetadata/)"
     r"|\S{0,400}Action=AssumeRole)|Error performing POST REDACTED|sts:AssumeRole|InstanceCredential|TokenRequest"
@@ -31,7 +38,8 @@ _TITLE = re.compile(r"(?is)<title>([^<]{1,200})")
 _CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]{1,400})(?:</Message>|$)|\"message\": ?\"((?:[^\"\\]|\\.){1,400})\"")
 _DETAILS = re.compile(r"<Details>([^<]{1,300})")
-ELSEWHERE = re.compile(r"incorrectly configured region|PermanentRedirect|AuthorizationHeaderMalformed")
+ELSEWHERE = re.compile(r"incorrectly configured region|PermanentRedirect|AuthorizationHeaderMalformed|\"dns error\"")
+"""Where it is worth to ask whether the bucket, or what stands before it, sends elsewhere."""
 _TOOK = re.compile(r" in [\d.]{1,15}[mnµ]?s\b")
 _NO_HTTP = re.compile(r"Parse\(\s*(?:Version|Status|Header|Uri|Method)")
 _MOST = 500
@@ -46,9 +54,10 @@ def failure(error: Exception, where: str, kind: str) -> WeightsError:
     said = _ADDRESS.sub("", whole)  # a bucket may be called like a code
     if "Config error" in whole:
         return cannot_be_asked(where, short)
-    if known := _known(said, CODES if status else WITHOUT_STATUS):
+    is_lender = _LENDER.search(whole) is not None
+    if known := _known(said, LENT if is_lender else CODES if status else WITHOUT_STATUS):
         return WeightsError(known.reason, f"{where} {known.how}: {short}", known.remedy)
-    if _LENDER.search(whole):
+    if is_lender:
         return _not_lent(status, whole, where, short)
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or status:
         return _by_status(status, error, where, short, kind)
@@ -100,9 +109,10 @@ def redirected(where: str, host: str, *, to_tls: bool) -> WeightsError:
     remedy = (
         "Have AWS_ENDPOINT_URL begin with https://."
         if to_tls
-        else "Set AWS_REGION to the bucket's own region, or AWS_ENDPOINT_URL to the host that it redirects to."
+        else "Set AWS_REGION to the bucket's own region, or AWS_ENDPOINT_URL to the host that it redirects to. Where that is a page to "
+        "sign in at, have what stands before the store let these pods through, or name the store itself as endpoint."
     )
-    message = f"{where} is redirected to {host}, where no signature goes along, and refused there."
+    message = f"{where} is redirected to {host}, where no signature goes along."
     return WeightsError(Reason.HUB_REFUSED, message, remedy)
 
 
@@ -146,22 +156,30 @@ def _not_lent(status: int, whole: str, where: str, short: str) -> WeightsError:
 
 
 def _by_status(status: int, error: Exception, where: str, short: str, kind: str) -> WeightsError:
+    said = str(error)
+    if _PAGE.search(said):
+        return no_store(where, short, status)
+    if status in (401, 403) and not _OF_A_STORE.search(said):
+        return _gate(where, short)
     if status == 401 or isinstance(error, exceptions.UnauthenticatedError):
         return WeightsError(Reason.INVALID_TOKEN, f"{where} does not accept the credentials: {short}", GIVE_KEYS)
-    if _PAGE.search(str(error)):
-        return no_store(where, short, status)
     if status == 404:
-        return absent(where, str(error))
+        return absent(where, said)
     if status == 403 or isinstance(error, exceptions.PermissionDeniedError):
-        return WeightsError(
-            Reason.INVALID_TOKEN,
-            f"{where} may not be read with these credentials: {short}",
-            "Grant reading and listing of the prefix (s3:GetObject and s3:ListBucket; storage.objects.get and .list), "
-            "where the store's words name nothing else; without keys (AWS_SKIP_SIGNATURE, GOOGLE_SKIP_SIGNATURE) only what is public is given. One object alone that is refused is another account's, or has an ACL of its own.",
-        )
+        return WeightsError(Reason.INVALID_TOKEN, f"{where} may not be read with these credentials: {short}", _GRANT)
     if status in (407, 429, 451):
         return wire.status_failure(status, where, f"({short})", None)
     return _refused(status, where, short, kind)
+
+
+def _gate(where: str, short: str) -> WeightsError:
+    """Of a refusal in words, or without any, that are no store's."""
+    return WeightsError(
+        Reason.HUB_REFUSED,
+        f"Something before {where} refuses, and not in the words of a store: {short}",
+        "Ask who runs what stands on the way (a mesh's or network policy, an ingress, a gateway, a proxy) to let these pods through, or name "
+        f"the store itself as endpoint. Where it is the store that refuses without a word: {_GRANT}",
+    )
 
 
 def _refused(status: int, where: str, short: str, kind: str) -> WeightsError:
@@ -192,7 +210,7 @@ def _of_the_network(whole: str, where: str, short: str, kind: str) -> WeightsErr
             f"The proxy does not connect to the store of {where}: {short}",
             "Have the proxy let these pods through to it, with the login that it wants, or have NO_PROXY name the store's host.",
         )
-    if ELSEWHERE.search(short):
+    if "configured region" in short:
         return _refused(0, where, short, kind)
     causes = [found[1] or found[2] for found in _CAUSE.finditer(whole)]
     why = f"{short} ({causes[-1]})" if causes else short

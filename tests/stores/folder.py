@@ -32,6 +32,7 @@ class FolderServer(LocalServer):
         self.root = root
         self.token = token
         self.fail_next: list[int] = []
+        self.refusal = b"busy"
         self.asked: list[str] = []
         self.askers: set[str] = set()
         super().__init__(self.handler, host, fake=self)
@@ -48,7 +49,7 @@ class FolderHandler(BaseHTTPRequestHandler):
         self.fake.askers.add(self.headers.get("User-Agent", ""))
         try:
             if self.fake.fail_next:
-                raise Answer(self.fake.fail_next.pop(0), b"busy")
+                raise Answer(self.fake.fail_next.pop(0), self.fake.refusal)
             self.check_token()
             self.answer()
         except Answer as answer:

@@ -15,9 +15,14 @@ _LINES_SHOWN: Final = 4
 _ANSWER = re.compile(r'\{"version": ?1, ?"ok": ?(?:true|false),')
 """How the weights program's answer begins."""
 _PROGRESS = re.compile(r'\{"(?:version|event|phase)": ?|^\s*[~^]+\s*$')
+_SAYS_NO = re.compile(r'\{"version": ?1, ?"ok": ?false,')
 _WENT_WELL = re.compile(r'\{"version": ?1, ?"ok": ?true,')
 _TELLS_PROGRESS = re.compile(r'\{"event": ?"(?:progress|waiting|trying again|already complete)"')
 _DONE = re.compile(r'"bytesDone": ?(\d{1,20}), ?"bytesTotal": ?(\d{1,20})')
+_WRAPPED = re.compile(r'\{\\"(?:version|event)\\":')
+"""The beginning of an object of the program's, as a string in another."""
+_BODIES: Final = ("log", "message", "msg", "MESSAGE", "line", "body", "textPayload")
+_CUT_ANSWER = re.compile(r'"reason": ?"(?P<reason>\w{3,40})", ?"message": ?(?P<message>"(?:[^"\\]|\\.)*")')
 _KILLED: Final = 137
 _GOES_ON: Final = "The next try goes on from there."
 
@@ -27,7 +32,7 @@ def from_weights_log(text: str) -> Failure | None:
 
     Its answer is the last line, but for what others may write after it: a line of stderr, of a wrapper's, of the collector's.
     """
-    lines = [line for line in text[-_LAST_CHARS:].split("\n") if line.strip()]
+    lines = _lines(text)
     for index in range(len(lines) - 1, max(len(lines) - _LINES_AFTER, 0) - 1, -1):
         if _ANSWER.search(lines[index]) or index == len(lines) - 1:
             said = from_termination_message(lines[index])
@@ -40,7 +45,7 @@ def from_weights_log(text: str) -> Failure | None:
 
 def of_a_download(text: str, exit_code: int | None) -> Failure:
     """A download that something ended before it could say why."""
-    lines = [line for line in text[-_LAST_CHARS:].split("\n") if line.strip()]
+    lines = _lines(text)
     found = next((found for line in reversed(lines) if (found := _DONE.search(line))), None)
     so_far = f" at {found[1]} of {found[2]} bytes" if found else ""
     if exit_code == _KILLED:
@@ -59,7 +64,7 @@ def of_a_download(text: str, exit_code: int | None) -> Failure:
 
 def of_a_download_that_went_well(text: str) -> Failure | None:
     """What to say of a log whose last word is that all came; None for any other log."""
-    lines = [line for line in text[-_LAST_CHARS:].split("\n") if line.strip()][-_LINES_AFTER:]
+    lines = _lines(text)[-_LINES_AFTER:]
     answers = [line for line in lines if _ANSWER.search(line)]
     if not answers or not _WENT_WELL.search(answers[-1]) or lines[-1] is not answers[-1]:
         return None
@@ -74,10 +79,26 @@ def of_a_download_that_went_well(text: str) -> Failure | None:
 
 def is_cut_download(text: str) -> bool:
     """Whether this is the log of a download that was still telling its progress when it was ended, or read."""
-    lines = [line for line in text[-_LAST_CHARS:].split("\n") if line.strip()][-_LINES_AFTER:]
+    lines = _lines(text)[-_LINES_AFTER:]
     return any(map(_TELLS_PROGRESS.search, lines)) and not any(
         _ANSWER.search(line) or "Traceback" in line for line in lines
     )
+
+
+def _lines(text: str) -> list[str]:
+    return [_bare(line) for line in text[-_LAST_CHARS:].split("\n") if line.strip()]
+
+
+def _bare(line: str) -> str:
+    """What the program wrote, out of the object in which a collector keeps each line."""
+    if not _WRAPPED.search(line):
+        return line
+    try:
+        record, _ = json.JSONDecoder().raw_decode(line[line.find("{") :])
+    except (ValueError, RecursionError):
+        return line
+    said = (record.get(key) for key in _BODIES) if isinstance(record, dict) else ()
+    return next((body.rstrip("\n") for body in said if isinstance(body, str)), line)
 
 
 def _excerpt(lines: Sequence[str], at: int) -> str:
@@ -88,13 +109,14 @@ def _excerpt(lines: Sequence[str], at: int) -> str:
 
 def from_termination_message(text: str) -> Failure | None:
     """What the weights program said itself: JSON with a reason of ours; None for anything else, or for a success."""
-    start = text.find("{")
+    answer = _ANSWER.search(text)
+    start = answer.start() if answer else text.find("{")
     if start < 0:
         return None
     try:
         said, _ = json.JSONDecoder().raw_decode(text[start:])
     except (ValueError, RecursionError):
-        return None
+        said = _what_is_whole(text[start:]) if answer else None
     if not isinstance(said, Mapping) or said.get("ok") is not False or said.get("reason") not in Reason.__members__:
         return None
     retry = said.get("retry")
@@ -106,3 +128,11 @@ def from_termination_message(text: str) -> Failure | None:
         retry=retry if isinstance(retry, bool) else None,
         rule="termination-message",
     )
+
+
+def _what_is_whole(answer: str) -> Mapping[str, object] | None:
+    """Reason and message of an answer that somebody cut behind them."""
+    found = _CUT_ANSWER.search(answer)
+    if found is None or not _SAYS_NO.match(answer):
+        return None
+    return {"ok": False, "reason": found["reason"], "message": json.loads(found["message"], strict=False)}

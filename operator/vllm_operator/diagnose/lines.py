@@ -173,7 +173,7 @@ def _from_json(text: str, levels: bool) -> list[Line] | None:
     body = next(
         (record[key] for key in ("log", "message", "msg", "MESSAGE", "event") if isinstance(record.get(key), str)), None
     )
-    if body is None or "reason" in record:  # a termination message is read as a whole, elsewhere
+    if body is None or "reason" in record or "phase" in record:  # what the weights program tells is read elsewhere
         return None
     level = next(
         (str(record[key]).upper() for key in ("level", "levelname", "severity") if levels and record.get(key)), ""
