@@ -187,7 +187,9 @@ class Bucket:
             return None
         if to is not None and (to.scheme, to.netloc) != (answer.url.scheme, answer.url.netloc):
             whereto = str(to.copy_with(path="/", query=None))
-            return refusals.redirected(self.where, whereto, to_tls=to.host == answer.url.host)
+            return refusals.redirected(
+                self.where, whereto, to_tls=to.host == answer.url.host and to.scheme != answer.url.scheme
+            )
         region = answer.headers.get("x-amz-bucket-region", "")
         if answer.status_code in (301, 307, 400) and REGION.fullmatch(region):
             return refusals.in_another_region(self.where, region)
