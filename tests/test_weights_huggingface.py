@@ -96,7 +96,7 @@ def test_a_403_is_about_the_token_only_where_it_may_be(
     assert (found.reason, found.retry) == (reason, False)
     assert not found.message.endswith("..")
     assert ("secret with a token" in found.remedy) is (token is None)
-    assert "ask who runs it" in found.remedy
+    assert "sk who runs" in found.remedy
 
 
 def test_a_host_that_cannot_be_reached_is_named_and_not_the_one_that_redirects_to_it() -> None:

@@ -81,7 +81,7 @@ def test_a_listed_file_that_is_not_there_is_named(
     [
         (SECOND, Answer(403, DENIED), "WeightsMissing", "upload the file again"),
         (SECOND, Answer(404, b"gone"), "WeightsMissing", "upload the file again"),
-        ("*", as_page(403, "Blocked in your country"), "HubRefused", "have a mirror set"),
+        ("*", as_page(403, "Blocked in your country"), "HubRefused", "or another mirror"),
         ("*", Answer(403, DENIED), "HubUnreachable", "fresh address"),
     ],
 )

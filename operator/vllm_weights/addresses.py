@@ -10,6 +10,8 @@ import httpx2
 from vllm_weights.failure import Reason, WeightsError
 
 SETTINGS = {"HF_ENDPOINT": "hub.endpoint", "MODELSCOPE_ENDPOINT": "sources.modelscope.endpoint"}
+_PUBLIC = ("huggingface.co", "hf.co", "modelscope.cn", "modelscope.ai", "amazonaws.com", "googleapis.com")
+"""Whose own names these are, so that nobody here can have a certificate made out for them."""
 _HARMLESS = re.compile(r"(?:\w+:)?/{0,2}[^:@/\s?#]*(?::\d*)?(?:/[^@?#]*)?")
 """An address in which there is no room for a login."""
 
@@ -52,3 +54,13 @@ def _is_whole(value: str) -> bool:
         and value[-1:] not in ("?", "#")
     )
     return is_plain and parts.scheme in ("http", "https") and bool(parts.hostname and url.host) and 0 < port < 65536
+
+
+def bare(host: str) -> str:
+    """The host's name alone, of what messages call it (`a:80`, or `a, to which b redirects,`)."""
+    return host.partition(",")[0].rpartition("://")[2].partition(":")[0].lower()
+
+
+def is_public(host: str) -> bool:
+    """Whether it is a public hub, or a store of one: not run by anybody whom a platform could ask."""
+    return any(bare(host) == name or bare(host).endswith(f".{name}") for name in _PUBLIC)

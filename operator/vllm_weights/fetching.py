@@ -13,6 +13,7 @@ from vllm_weights.contents import Item
 from vllm_weights.disk import disk_errors_named
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.incoming import Incoming
+from vllm_weights.listing import Redirecting
 from vllm_weights.lost import settled
 from vllm_weights.progress import Progress, say_wait
 
@@ -94,11 +95,17 @@ class Fetching:
             self._fail(
                 WeightsError(
                     Reason.DOWNLOAD_STALLED,
-                    f"No byte arrived for {silent:.0f} s.",
+                    f"No byte arrived for {silent:.0f} s{self._from_where()}.",
                     "The next try goes on where this one stopped; if it stalls again, check the network on the way "
-                    "to the source, or raise the stall time.",
+                    "to that host, ask who runs it, or raise spec.download.stallTimeoutSeconds.",
                 )
             )
+
+    def _from_where(self) -> str:
+        """The hosts that are silent, of sources that tell."""
+        sources = [file.item.source for file in self._files if file.owners]
+        silent = {source.asked_last() for source in sources if isinstance(source, Redirecting)}
+        return f" from {' and '.join(sorted(silent))}" if silent else ""
 
     def _work(self) -> None:
         file: Incoming | None = None

@@ -17,14 +17,13 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from vllm_weights import wire
+from vllm_weights import blame, logins, proxies, wire
 from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.listing import RemoteFile
+from vllm_weights.logins import BAD_TOKEN
 from vllm_weights.ranges import length_of, of_another_length
 
 THE_HUB = "huggingface.co"
-BAD_TOKEN = "Invalid credentials in Authorization header"
-"""The hub's words: a 401 with them is about the token, any other one about the repository."""
 _NOT_THE_TOKEN = re.compile(
     r"(?i)\bIP\b|\baddress|\bnetwork|allow-?\s?list|\bpolic(?:y|ies)\b|proxy|firewall|\bblocked\b|curation|quarantine|malware|\bcountry\b|\bregion\b"
 )
@@ -86,7 +85,9 @@ class Asked:
     def _by_status(self, error: HfHubHTTPError, file: RemoteFile | None) -> WeightsError:
         response = error.response
         if response.status_code == 401 and self._is_a_login(response):
-            return self._bad_login(response)
+            return logins.refused(
+                response, self.host, is_the_hub=self.is_the_hub, has_token=self.has_token, has_login=self.has_login
+            )
         if isinstance(error, RepositoryNotFoundError) or response.status_code in (401, 404):
             return self.not_found(response)
         if response.status_code == 403:
@@ -140,31 +141,6 @@ class Asked:
         if "X-Error-Code" in response.headers:
             return False
         return self.has_token or (not self.is_the_hub and "X-Error-Message" not in response.headers)
-
-    def _bad_login(self, response: httpx2.Response) -> WeightsError:
-        said = "" if response.headers.get("X-Error-Message") == BAD_TOKEN else wire.what_it_says(response)
-        words = f" ({said})" if said else ""
-        if self.has_login:
-            return WeightsError(
-                Reason.INVALID_TOKEN,
-                f"{self.host} does not accept the user and password of its address{words}.",
-                "Have hub.endpoint of the platform's settings hold the right ones; where a token is to be sent, none of them: an address with "
-                "a login goes before tokenSecretRef.",
-            )
-        if not self.has_token:
-            return WeightsError(
-                Reason.INVALID_TOKEN,
-                f"{self.host} wants a login, and no token is given (HTTP 401){words}.",
-                f"Name a Secret with a token of {self.host} in tokenSecretRef (HF_TOKEN), or have the platform's settings name (hub.endpoint) "
-                "a mirror that wants none.",
-            )
-        where = f" (https://{self.host}/settings/tokens)" if self.is_the_hub else ""
-        whose = "" if self.is_the_hub else f"; {self.host} must know it, not the hub that it mirrors"
-        return WeightsError(
-            Reason.INVALID_TOKEN,
-            f"{self.host} does not accept the token: it is wrong, expired or revoked{words}.",
-            f"Put a valid token with read access into the secret{where}{whose}.",
-        )
 
     def not_understood(self, error: Exception, page: str = "") -> WeightsError:
         """Of an answer that is not the hub's; `page` is what a page in its place says, and from where."""
@@ -259,6 +235,16 @@ class Asked:
         told, said = response.headers.get("X-Error-Message", ""), wire.what_it_says(response)
         what = self.repo if file is None else f"{file.path} of {self.repo}"
         message = f"{self.host} denies access to {what}: {said or 'HTTP 403'}."
+        is_foreign = not told and wire.is_page(response)
+        through = proxies.on_the_way(str(response.url)) if response.url.scheme == "http" else None
+        if is_foreign and through is not None:
+            message = f"{message.rstrip('.')} (by way of {through}, which may be what answers)."
+        if is_foreign:
+            return WeightsError(
+                Reason.HUB_REFUSED,
+                message,
+                blame.refused_by_page(self.host, response.headers, through) + self._own_page(),
+            )
         if not self.is_the_hub and not told and _NOT_THE_TOKEN.search(said):
             remedy = f"Ask who runs {self.host}, or its policies, to let this model and this cluster through; or use another model or source."
             return WeightsError(Reason.HUB_REFUSED, message, remedy)
@@ -276,5 +262,17 @@ class Asked:
         remedy = (
             f"Give the token read access to this repository (fine-grained tokens list them one by one); {_LET_THROUGH}"
         )
-        is_elsewhere = (not told and wire.is_page(response)) or _NOT_THE_TOKEN.search(said)
-        return WeightsError(Reason.HUB_REFUSED if is_elsewhere else Reason.INVALID_TOKEN, message, remedy)
+        return WeightsError(
+            Reason.HUB_REFUSED if _NOT_THE_TOKEN.search(said) else Reason.INVALID_TOKEN, message, remedy
+        )
+
+    def _own_page(self) -> str:
+        """Mirrors show pages of their own to who may not read; the hub shows none."""
+        if self.is_the_hub:
+            return ""
+        which = (
+            "its account may read this repository"
+            if self.has_token
+            else "a token is named (tokenSecretRef) that may read this repository"
+        )
+        return f" Where the page is {self.host}'s own, see that {which}."

@@ -30,7 +30,7 @@ from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.headers import DTYPE, MOST, MOST_DTYPES
 from vllm_weights.hub_refusals import Asked
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
-from vllm_weights.lost import RefusedByStore
+from vllm_weights.lost import refusal
 from vllm_weights.ranges import body_of_range
 from vllm_weights.tokens import bare_token
 
@@ -56,16 +56,18 @@ class HuggingFace:
         token = bare_token(environment, "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
         self._asked = Asked(self.endpoint, self.host, repo, bool(token))
         self._given: set[str] = set()
+        self._refused: set[str] = set()
         self._silence_seconds = silence_seconds
         # False, not None: for None the library looks for a token in the home folder.
         self._api = HfApi(self.endpoint, token or False, library_name=wire.CLIENT_NAME, library_version=VERSION)
         self._headers = build_hf_headers(token=token or False, library_name=wire.CLIENT_NAME, library_version=VERSION)
         self._client = wire.client({}, silence_seconds, parallelism)
+        self.asked_last = wire.asked_last(self._client, self.host)
 
     def listing(self, revision: str | None) -> Listing:
         """One request: the commit of the revision (default `main`) and its files with sizes and checksums."""
         wanted = revision or constants.DEFAULT_REVISION
-        with wire.connection_errors_named(self.host), self._errors_named(wanted):
+        with wire.connection_errors_named(self.host, self.endpoint), self._errors_named(wanted):
             info = self._api.model_info(self.repo, revision=wanted, files_metadata=True, timeout=self._silence_seconds)
             files = {file.path: file for file in map(_file, info.siblings or [])}
             parameters = _parameters(info.safetensors.parameters) if info.safetensors else {}
@@ -84,7 +86,7 @@ class HuggingFace:
         url = hf_hub_url(self.repo, file.path, revision=commit, endpoint=self.endpoint)
         headers = {**self._headers, "Range": f"bytes={start}-{end - 1}"}
         with (
-            wire.connection_errors_named(self.host),
+            wire.connection_errors_named(self.host, self.endpoint),
             self._client.stream("GET", url, headers=headers) as response,
         ):
             self._check_store(response, file)
@@ -102,7 +104,10 @@ class HuggingFace:
         of_the_address = 400 <= response.status_code < 500 and response.status_code not in (408, 416, 429)
         if _is_store(response) and of_the_address:
             response.read()
-            raise RefusedByStore(response, self.host, file, self._given)
+            address = str(response.url)
+            is_same = address in self._refused
+            self._refused.add(address)
+            raise refusal(response, self.host, file, self._given, is_same)
 
     def checksum_is_none(self, file: RemoteFile) -> bool:
         """Never: the hub's digests are of the content."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from vllm_weights.failure import Reason, WeightsError
 
@@ -78,6 +78,14 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Ends its connections; streams that still run fail."""
+
+
+@runtime_checkable
+class Redirecting(Protocol):
+    """A source whose bytes come from other hosts than its own; a store's come from one alone."""
+
+    asked_last: Callable[[], str]
+    """Where its latest request went, as messages call it."""
 
 
 def check_paths(files: tuple[RemoteFile, ...]) -> None:

@@ -26,7 +26,7 @@ from modelscope_hub.errors import (
     raise_for_status,
 )
 
-from vllm_weights import VERSION, wire
+from vllm_weights import VERSION, blame, wire
 from vllm_weights.addresses import host_of, whole_address
 from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
@@ -61,6 +61,7 @@ class ModelScope:
         # As the library itself sends it: older endpoints look at the cookie, newer ones at the header.
         headers = {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
         self._client = wire.client(headers, silence_seconds, parallelism)
+        self.asked_last = wire.asked_last(self._client, self.host)
         self._revision = DEFAULT_REVISION
 
     def listing(self, revision: str | None) -> Listing:
@@ -86,7 +87,7 @@ class ModelScope:
         url = self._api.legacy.get_download_url(self.repo, "model", file.path, self._revision)
         headers = {"Range": f"bytes={start}-{end - 1}"}
         with (
-            wire.connection_errors_named(self.host),
+            wire.connection_errors_named(self.host, self._endpoint),
             self._client.stream("GET", url, headers=headers) as response,
         ):
             if response.status_code not in (200, 206):
@@ -120,28 +121,40 @@ class ModelScope:
     def _failure(
         self, error: HubError, file: RemoteFile | None = None, retry_after: float | None = None
     ) -> WeightsError:
-        said = wire.words_of(error.message)
+        body = error.response_body if isinstance(error, APIError) else None
+        said = wire.words_of(body if isinstance(body, str) else error.message)
         match error:
             case NotExistError() if file is not None:
                 return self._gone(file)
             case NotExistError():
                 return self._missing()
             case AuthenticationError() | PermissionDeniedError():
-                return self._no_access(error)
+                return self._no_access(error, said)
             case NetworkError():
                 return wire.unreachable(self.host, error.message, self._endpoint)
             case APIError(status_code=429):
                 return wire.limited(self.host, said, _bounded(retry_after), has_token=self.has_token)
             case APIError(status_code=int(status)):
+                if 400 <= status < 500 and isinstance(body, str) and "<" in body and blame.REFUSING.search(said):
+                    return self._blocked(status, said)
                 about = f"for {file.path if file else self.repo}" + (f": {said}" if said else "")
                 return wire.status_failure(status, self.host, about, _bounded(retry_after))
         return WeightsError(Reason.HUB_REFUSED, f"{self.host} refused {self.repo}: {said}.", error.suggestion)
 
-    def _no_access(self, error: HubError) -> WeightsError:
+    def _blocked(self, status: int, said: str) -> WeightsError:
+        """A filter's page, which says nothing of the model nor of the token."""
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"{self.host} answers with a page that refuses (HTTP {status}: {said}), and with none of the model.",
+            blame.refused_by_page(self.host, {}, None),
+        )
+
+    def _no_access(self, error: HubError, said: str) -> WeightsError:
+        words = f": {said}" if said else ""
         if isinstance(error, PermissionDeniedError) and not isinstance(error.response_body, dict):
             return WeightsError(
                 Reason.HUB_REFUSED,
-                f"{self.host} denies access to {self.repo}, with a page that is none of ModelScope's (HTTP 403).",
+                f"{self.host} denies access to {self.repo}, with a page that is none of ModelScope's (HTTP 403{words}).",
                 "Ask who runs the allow-list, proxy or filter on the way to let the cluster through.",
             )
         if not self.has_token:

@@ -9,12 +9,18 @@ from pathlib import PurePosixPath
 from vllm_weights.listing import RemoteFile
 
 _WEIGHTS = frozenset({".safetensors", ".bin", ".gguf", ".pt"})
+_PIPELINE = PurePosixPath("model_index.json")
 _PACKED = re.compile(r"(?i)\.(?:tar(?:\.\w{1,4})?|tgz|tzst|zip|7z|rar)$")
 
 
 def near_miss(files: Iterable[RemoteFile]) -> tuple[str, str]:
     """What to add to the sentence and to the remedy that the source holds no weights; empty where it really holds none."""
     paths = [PurePosixPath(file.path) for file in files]
+    if _PIPELINE in paths:
+        return (
+            f": it is a pipeline of Diffusers ({_PIPELINE}), whose parts lie in its folders",
+            "vLLM serves language models, and none that draw: name a repository of another kind in spec.model. ",
+        )
     below = [path.parent.as_posix() for path in paths if path.suffix in _WEIGHTS and path.parent.name]
     if below:
         # The folder with a configuration is the model's, where other weights lie around.

@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vllm_weights.addresses import bare, is_public
 from vllm_weights.failure import Reason, WeightsError
+from vllm_weights.shown import shown_by
 
 TRUSTED = "SSL_CERT_FILE"
 _PEM = b"-----BEGIN CERTIFICATE-----"
+_OTHER_NAME = re.compile(r"(?i)mismatch|not valid for|NotValidForName|doesn't match")
+_DEFAULT = re.compile(r"(?i)ingress controller fake certificate|traefik default cert|default backend")
 _CERTIFICATES = (
     (
         re.compile(r"(?i)expired|not yet valid|NotValidYet"),
@@ -19,9 +23,9 @@ _CERTIFICATES = (
         "Have whoever runs it renew the certificate; where it is valid by its dates, have the node's clock set right.",
     ),
     (
-        re.compile(r"(?i)mismatch|not valid for|NotValidForName|doesn't match"),
+        _OTHER_NAME,
         "that is made out for another name",
-        "Mend the address, or have the certificate made out for the name in it.",
+        "",
     ),
 )
 
@@ -102,10 +106,13 @@ def _fault(file: Path) -> str:
     return "is broken PEM"
 
 
-def failure(host: str, why: str) -> WeightsError | None:
-    """What a handshake with `host` failed of, by the words of a library; None where they tell of none."""
+def failure(host: str, why: str, url: str = "") -> WeightsError | None:
+    """What a handshake with `host` failed of, by the words of a library; None where they tell of none.
+
+    `url`: where its certificate may be looked at, no proxy being on the way.
+    """
     if "CERTIFICATE_VERIFY_FAILED" in why:
-        return not_trusted(host, why)
+        return not_trusted(host, why, url)
     if "WRONG_VERSION_NUMBER" in why:
         return WeightsError(
             Reason.HUB_UNREACHABLE,
@@ -118,13 +125,40 @@ def failure(host: str, why: str) -> WeightsError | None:
     return None
 
 
-def not_trusted(host: str, why: str) -> WeightsError:
-    """A certificate that is refused, by what is wrong with it."""
+def not_trusted(host: str, why: str, url: str = "") -> WeightsError:
+    """A certificate that is refused, by what is wrong with it, and by whose it is."""
+    subject, issuer = shown_by(url) if url else ("", "")
+    whose = f" (it is {subject or 'nobody'}'s, by {issuer or 'nobody'})" if subject or issuer else ""
+    if _DEFAULT.search(subject):
+        return WeightsError(
+            Reason.HUB_UNREACHABLE,
+            f"{host} shows the certificate that an ingress controller has for names it knows nothing of{whose}: {why.rstrip('.')}.",
+            f"Have whoever runs {bare(host)} give its ingress (or gateway) this host and a TLS Secret that exists, or mend the address in the "
+            "platform's settings. To trust that certificate helps nobody.",
+        )
     for words, what, remedy in _CERTIFICATES:
         if words.search(why):
-            return WeightsError(Reason.HUB_UNREACHABLE, f"{host} shows a certificate {what}: {why}.", remedy)
+            if words is _OTHER_NAME:
+                remedy = _by_name(host)
+            return WeightsError(
+                Reason.HUB_UNREACHABLE, f"{host} shows a certificate {what}{whose}: {why.rstrip('.')}.", remedy
+            )
     return WeightsError(
         Reason.HUB_UNREACHABLE,
-        f"{host} shows a certificate of an authority that is not trusted: {why}.",
-        "Have the platform name the authority (sources.trustedCertificates of its settings), or mend the address.",
+        f"{host} shows a certificate of an authority that is not trusted{whose}: {why.rstrip('.')}.",
+        "Have the platform name the authority (sources.trustedCertificates of its settings, which take the place of the public authorities: "
+        "where those are wanted too, the file holds them as well), or mend the address.",
     )
+
+
+def _by_name(host: str) -> str:
+    name = bare(host)
+    astray = f"DNS leads {name} elsewhere (a search domain with a wildcard, a resolver that redirects), or what is on the way (a proxy, a firewall) answers in its place"
+    if is_public(host):
+        return (
+            f"The name is right, and the server is another: {astray}. Have that mended for these pods, or have a mirror set "
+            "(hub.endpoint, sources.modelscope.endpoint of the platform's settings)."
+        )
+    if "to which" in host:
+        return f"Have whoever redirects there mend the address, or have the certificate made out for {name}; where both are right, {astray}."
+    return f"Mend the address in the platform's settings, or have the certificate made out for {name}; where both are right, {astray}."

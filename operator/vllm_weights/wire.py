@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import email.utils
+import html
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 
 import httpx2
 
-from vllm_weights import VERSION, proxies, tls
+from vllm_weights import VERSION, blame, proxies, tls
+from vllm_weights.addresses import bare
 from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.listing import RemoteFile
 from vllm_weights.proxies import Proxy
@@ -30,7 +33,8 @@ _TITLE = re.compile(r"(?is)<title>([^<]{1,200})</title>")
 _MESSAGE = re.compile(r"\"(?:message|error|detail|msg|error_description)\": ?\"([^\"]{1,300})\"")
 _XML = re.compile(r"(?s)<Code>([^<]{1,80})</Code>(?:.{0,200}?<Message>([^<]{1,300}))?")
 _PAGE = re.compile(r"(?i)<!doctype|<html\b|<body\b")
-_WANTS_TLS = re.compile(r"(?i)\bhttp request\b.{0,40}\bhttps\b|\bTLS\b.{0,20}\brequired")
+WANTS_TLS = re.compile(r"(?i)\bhttp request\b.{0,40}\bhttps\b|\bTLS\b.{0,20}\brequired")
+_OTHER_PHRASES = "Moved Temporarily, Service Temporarily Unavailable, Gateway Time-out, Request Time-out, Time-out, Authorization Required, Payload Too Large"
 _RATELIMIT_RESET = re.compile(r"\bt=(\d+)")
 
 
@@ -44,9 +48,23 @@ def client(headers: Mapping[str, str], read_seconds: float, connections: int) ->
     )
 
 
+def asked_last(client: httpx2.Client, host: str) -> Callable[[], str]:
+    """Where the client's latest request went, as messages call it: the host, or the one to which that one redirects."""
+    latest = [""]
+
+    def note(request: httpx2.Request) -> None:
+        latest[0] = request.url.netloc.decode()
+
+    client.event_hooks = {"request": [note]}
+    return lambda: host if latest[0] in ("", host) else f"{latest[0]}, to which {host} redirects"
+
+
 @contextmanager
-def connection_errors_named(host: str) -> Iterator[None]:
-    """Turns the client's own exceptions into ours, as a rule HubUnreachable of the host that was asked at last."""
+def connection_errors_named(host: str, endpoint: str = "") -> Iterator[None]:
+    """Turns the client's own exceptions into ours, as a rule HubUnreachable of the host that was asked at last.
+
+    `endpoint` tells what is no redirect: the scheme, host and port that were asked for.
+    """
     try:
         yield
     except httpx2.TooManyRedirects as error:
@@ -61,7 +79,7 @@ def connection_errors_named(host: str) -> Iterator[None]:
         if _NO_LOCATION.search(str(error)):
             raise _leads_nowhere(host, str(error)) from error
         why = f"{type(error).__name__} {error}".strip()
-        raise unreachable(_asked_at_last(error, host), why, _address_of(error)) from error
+        raise unreachable(_asked_at_last(error, host, endpoint), why, _address_of(error)) from error
     except RuntimeError as error:  # "Cannot send a request, as the client has been closed": another worker failed.
         raise unreachable(host, str(error)) from error
 
@@ -81,12 +99,21 @@ def _address_of(error: Exception) -> httpx2.URL | None:
         return None
 
 
-def _asked_at_last(error: Exception, host: str) -> str:
-    """The source's own host, or the one to which that one redirects."""
+def _asked_at_last(error: Exception, host: str, endpoint: str) -> str:
+    """The source's own host, or what that one redirects to: another host, or another scheme or port of its own."""
     url = _address_of(error)
-    asked = url.netloc.decode() if url is not None else ""
-    own = host.lower().removesuffix(":443").removesuffix(":80")
-    return host if asked in ("", own) else f"{asked}, to which {host} redirects,"
+    if url is None or not url.host:
+        return host
+    first = httpx2.URL(endpoint or f"{url.scheme}://{host}")
+    if url.host != first.host:
+        return f"{url.netloc.decode()}, to which {host} redirects,"
+    if (url.scheme, _port(url)) == (first.scheme, _port(first)):
+        return host
+    return f"{url.scheme}://{url.host}:{_port(url)}, to which {host} redirects by its own name,"
+
+
+def _port(url: httpx2.URL) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
 
 
 def unreachable(host: str, why: str, url: httpx2.URL | str | None = None) -> WeightsError:
@@ -96,18 +123,29 @@ def unreachable(host: str, why: str, url: httpx2.URL | str | None = None) -> Wei
         return of_proxy
     if found := proxies.REFUSED.search(why):
         return proxies.refused(through, host.rstrip(","), int(found[1] or found[2] or 407), why)
-    if of_tls := tls.failure(host, why):
+    if of_tls := tls.failure(host, why, str(url) if url is not None and through is None else ""):
         return of_tls
     return _breaks_off(host, why, through)
 
 
 def _breaks_off(host: str, why: str, through: Proxy | None = None) -> WeightsError:
+    if "redirects by its own name" in host and through is None:
+        return _another_port(host, why)
     by, what = (f", by way of {through},", f"{through}, ") if through else ("", "")
     return WeightsError(
         Reason.HUB_UNREACHABLE,
         f"{host} cannot be reached{by} or breaks off: {why.rstrip('.')}.",
         f"Check that the namespace may reach it ({what}NetworkPolicy, proxy variables, DNS), and its status page; "
         "for a mirror set its address in the platform's settings (hub.endpoint, sources.modelscope.endpoint).",
+    )
+
+
+def _another_port(host: str, why: str) -> WeightsError:
+    return WeightsError(
+        Reason.HUB_UNREACHABLE,
+        f"{host} cannot be reached or breaks off: {why.rstrip('.')}.",
+        f"Have whoever runs {bare(host)} mend where it redirects to: its own base URL, or X-Forwarded-Proto, -Host and -Port of the "
+        "ingress or proxy before it; or have its address in the platform's settings be one that needs no redirect.",
     )
 
 
@@ -119,7 +157,7 @@ def is_page(response: httpx2.Response) -> bool:
 def common_failure(response: httpx2.Response, host: str, *, has_token: bool = False) -> WeightsError:
     """The failure of an answer that its source gives no meaning of its own, with what the answer says."""
     said = what_it_says(response)
-    if _WANTS_TLS.search(said):
+    if WANTS_TLS.search(said):
         return WeightsError(
             Reason.HUB_REFUSED,
             f"{host} is asked in plain HTTP and wants TLS: {said}",
@@ -143,7 +181,22 @@ def what_it_says(response: httpx2.Response) -> str:
         text = response.headers.get("x-error-message") or response.text[:4000]
     except httpx2.ResponseNotRead:
         return ""
-    return words_of(text, is_page=is_page(response))
+    said, reason = words_of(text, is_page=is_page(response)), response.reason_phrase.strip()
+    if (
+        not reason
+        or reason.lower() in said.lower()
+        or response.http_version == "HTTP/2"
+        or reason in _usual(response.status_code)
+    ):
+        return said
+    return words_of(f"{said}: {reason}" if said else reason)
+
+
+def _usual(status: int) -> str:
+    """The reason phrases that say no more than the status; servers of old have others for some."""
+    with suppress(ValueError):
+        return f"{HTTPStatus(status).phrase}, {_OTHER_PHRASES}"
+    return _OTHER_PHRASES
 
 
 def words_of(text: str, *, is_page: bool = False) -> str:
@@ -151,7 +204,9 @@ def words_of(text: str, *, is_page: bool = False) -> str:
     text = text[:4000]
     title, message, code = _TITLE.search(text), _MESSAGE.search(text), _XML.search(text)
     if title or ((is_page or _PAGE.search(text)) and "<" in text):
-        text = title[1] if title else ""
+        more = blame.sentence_of(text)
+        text = " ".join(html.unescape(title[1]).split()) if title else ""
+        text = text if more.lower() in text.lower() else ": ".join(part for part in (text, more) if part)
     elif code:
         text = ": ".join(part for part in (code[1], code[2]) if part)
     elif message:
@@ -176,9 +231,7 @@ def status_failure(status: int, host: str, about: str, seconds: float | None) ->
     if status == 429:
         return limited(host, "", seconds)
     if status >= 500 or status == 408:
-        failure = _breaks_off(host, f"HTTP {status} {about}")
-        failure.retry_after = seconds
-        return failure
+        return blame.of_a_server(host, status, about, seconds)
     if status == 407:
         return WeightsError(
             Reason.HUB_REFUSED,

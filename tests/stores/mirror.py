@@ -27,6 +27,8 @@ class Answer:
     status: int
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
+    phrase: str | None = None
+    """The reason phrase, where it is none of the usual."""
 
 
 def in_words(status: int, message: str) -> Answer:
@@ -84,7 +86,7 @@ class _Answering(BaseHTTPRequestHandler):
         self.fake.asked.append((path, {name.lower(): value for name, value in self.headers.items()}))
         found = next((said for form, said in self.fake.answers.items() if fnmatch(path, form)), None)
         if isinstance(found, Answer):
-            self._send(found.status, found.body, _leading(found.headers, path))
+            self._send(found.status, found.body, _leading(found.headers, path), found.phrase)
         elif path.startswith(LISTING):
             self._send(200, self.fake.listed(), {"Content-Type": "application/json"})
         else:
@@ -99,8 +101,8 @@ class _Answering(BaseHTTPRequestHandler):
             return
         self._send(206, part, {"Content-Range": f"bytes {start}-{start + len(part) - 1}/{len(content)}"})
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
+    def _send(self, status: int, body: bytes, headers: dict[str, str], phrase: str | None = None) -> None:
+        self.send_response(status, phrase)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()

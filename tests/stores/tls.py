@@ -11,15 +11,15 @@ KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-
 
 
 class Authority:
-    """`file` is its certificate, as a client is given it."""
+    """`file` is its certificate, as a client is given it; `subject` is whose the servers' are."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, subject: str = "/CN=server") -> None:
         folder.mkdir(parents=True)
         self._folder = folder
         self.file = folder / "ca.crt"
         _openssl("-subj", "/CN=authority of a test", "-keyout", folder / "ca.key", "-out", self.file)
         signed = ("-CA", self.file, "-CAkey", folder / "ca.key", "-addext", "basicConstraints=critical,CA:FALSE")
-        names = ("-subj", "/CN=server", "-addext", "subjectAltName=IP:127.0.0.1")
+        names = ("-subj", subject, "-addext", "subjectAltName=IP:127.0.0.1")
         _openssl(*signed, *names, "-keyout", folder / "server.key", "-out", folder / "server.crt")
 
     def encrypt(self, server: socketserver.TCPServer) -> None:

@@ -1,0 +1,62 @@
+"""A 401 of the hub or of a mirror that is about who asks: by a token, or by the user and password of a login of its own."""
+
+from __future__ import annotations
+
+import re
+
+import httpx2
+
+from vllm_weights import wire
+from vllm_weights.failure import Reason, WeightsError
+
+BAD_TOKEN = "Invalid credentials in Authorization header"
+"""The hub's words: a 401 with them is about the token, any other one about the repository."""
+_BASIC = re.compile(r"(?i)\bbasic\b")
+_IN_ADDRESS = "have hub.endpoint of the platform's settings hold them (USER:PASSWORD@ before its host)"
+
+
+def refused(
+    response: httpx2.Response, host: str, *, is_the_hub: bool, has_token: bool, has_login: bool
+) -> WeightsError:
+    """InvalidToken, by what was sent: a login in the address goes before a token, and a token opens no Basic login."""
+    said = "" if response.headers.get("X-Error-Message") == BAD_TOKEN else wire.what_it_says(response)
+    words = f" ({said})" if said else ""
+    wants_password = not is_the_hub and bool(_BASIC.search(response.headers.get("WWW-Authenticate", "")))
+    if has_login:
+        return WeightsError(
+            Reason.INVALID_TOKEN,
+            f"{host} does not accept the user and password of its address{words}.",
+            "Have hub.endpoint of the platform's settings hold the right ones; where a token is to be sent, none of them: an address with "
+            "a login goes before tokenSecretRef.",
+        )
+    if wants_password:
+        return _wants_password(host, words, has_token)
+    if not has_token:
+        return WeightsError(
+            Reason.INVALID_TOKEN,
+            f"{host} wants a login, and no token is given (HTTP 401){words}.",
+            f"Name a Secret with a token of {host} in tokenSecretRef (HF_TOKEN); where it wants a user and password, {_IN_ADDRESS}; or have "
+            "it name a mirror that wants none.",
+        )
+    where = f" (https://{host}/settings/tokens)" if is_the_hub else ""
+    whose = "" if is_the_hub else f"; {host} must know it, not the hub that it mirrors"
+    return WeightsError(
+        Reason.INVALID_TOKEN,
+        f"{host} does not accept the token: it is wrong, expired or revoked{words}.",
+        f"Put a valid token with read access into the secret{where}{whose}.",
+    )
+
+
+def _wants_password(host: str, words: str, has_token: bool) -> WeightsError:
+    given = "a token, which it does not take" if has_token else "none"
+    token = (
+        "put one that it knows into the secret"
+        if has_token
+        else "name a Secret with one of its own in tokenSecretRef (HF_TOKEN)"
+    )
+    return WeightsError(
+        Reason.INVALID_TOKEN,
+        f"{host} wants a user and password (HTTP 401, Basic), and is given {given}{words}.",
+        f"To give them, {_IN_ADDRESS}, or have whoever runs {host} let this cluster in without a login. Where it takes tokens as well "
+        f"(Artifactory, Nexus), {token}.",
+    )
