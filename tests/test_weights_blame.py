@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.hub import Hub
@@ -13,6 +14,8 @@ from tests.stores.host import Host
 from tests.stores.mirror import Answer, Mirror, as_page, asked, files_of, in_words
 from tests.stores.tls import Authority
 from tests.stores.tunnel import Tunnel
+from vllm_weights import blame, logins, tls
+from vllm_weights.addresses import bare
 from vllm_weights.shown import names_in
 
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
@@ -51,6 +54,49 @@ def test_a_public_hubs_name_with_anothers_certificate_is_dns_or_what_is_between(
     assert "made out for another name" in ended.answer["message"]
     assert "DNS leads huggingface.co elsewhere" in ended.answer["remedy"] and "hub.endpoint" in ended.answer["remedy"]
     assert "have the certificate made out" not in ended.answer["remedy"]
+
+
+def test_an_ingress_under_a_public_hubs_name_is_dns_too(tmp_path: Path) -> None:
+    found = tls.not_trusted("huggingface.co", "CERTIFICATE_VERIFY_FAILED self-signed certificate")
+    assert "an authority that is not trusted" in found.message
+    authority = Authority(tmp_path / "tls", "/O=Acme Co/CN=Kubernetes Ingress Controller Fake Certificate")
+    with Host(200) as host:
+        authority.encrypt(host.tcp)
+        led = tls.not_trusted(
+            "huggingface.co", "CERTIFICATE_VERIFY_FAILED self-signed certificate", f"https://{host.address}"
+        )
+
+    assert "DNS leads huggingface.co elsewhere" in led.remedy and "ingress (or gateway)" not in led.remedy
+
+
+def test_a_gate_before_the_public_hub_that_wants_a_password_is_no_matter_of_the_token() -> None:
+    wanted = httpx2.Response(401, headers={"WWW-Authenticate": 'Basic realm="gate"'}, text="no")
+    found = logins.refused(wanted, "huggingface.co", is_the_hub=True, has_token=True, has_login=False)
+
+    assert (str(found.reason), "What is before huggingface.co" in found.message) == ("HubRefused", True)
+
+
+@pytest.mark.parametrize(
+    ("page", "sentence"),
+    [
+        ("<html><title>No</title><style>.blocked {} .denied {}", ""),
+        ("<html><!-- denied --><script>blocked()</script><p>All is well</p>", ""),
+        (
+            "<p>Hello</p><p>Your request was <!-- x -->blocked &amp; logged</p><div class='denied",
+            "Your request was blocked & logged",
+        ),
+    ],
+)
+def test_only_what_a_reader_sees_of_a_page_is_quoted(page: str, sentence: str) -> None:
+    assert blame.sentence_of(page) == sentence
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("hf.example:80", "hf.example"), ("[::1]:80", "[::1]"), ("http://a:1, to which b redirects,", "a"), ("A", "a")],
+)
+def test_a_hosts_bare_name_is_found(host: str, name: str) -> None:
+    assert bare(host) == name
 
 
 def test_a_mirrors_certificate_of_another_name_is_shown_with_whose_it_is(tmp_path: Path) -> None:
@@ -104,8 +150,8 @@ def test_a_login_by_password_is_given_in_the_address(tmp_path: Path, token: dict
 @pytest.mark.parametrize(
     ("location", "answer", "advice"),
     [
-        ("/f?Signature=abc&of=", Answer(403, EXPIRED), "leads to the same address every time"),
-        ("", Answer(403, EXPIRED), "set its clock"),
+        ("/f?Signature=abc&of=", Answer(403, EXPIRED), "leads to the same address again"),
+        ("", Answer(403, EXPIRED), "set its clock and that of"),
         ("", in_words(403, "no such key id"), "look at what it redirects to"),
     ],
 )

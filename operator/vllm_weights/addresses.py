@@ -58,7 +58,8 @@ def _is_whole(value: str) -> bool:
 
 def bare(host: str) -> str:
     """The host's name alone, of what messages call it (`a:80`, or `a, to which b redirects,`)."""
-    return host.partition(",")[0].rpartition("://")[2].partition(":")[0].lower()
+    name = host.partition(",")[0].rpartition("://")[2].lower()
+    return name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
 
 
 def is_public(host: str) -> bool:

@@ -19,8 +19,8 @@ _BETWEEN = re.compile(
 REFUSING = re.compile(
     r"(?i)\bblock(?:ed|ing)\b|\bdenied\b|quarantin|forbidden|not (?:be )?allowed|\bpolic(?:y|ies)\b|\bprevents\b|suspicious|unusual traffic"
 )
-_UNSEEN = re.compile(r"(?is)<(script|style|head)\b.*?</\1\s*>|<!--.*?-->")
-_TAG = re.compile(r"<[^>]*>")
+_UNSEEN = re.compile(r"(?is)<(script|style|head)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)")
+_TAG = re.compile(r"<[^>]*(?:>|\Z)")
 _MOST_OF_A_PAGE = 120
 """Characters of a page's own sentence that are quoted after its title."""
 

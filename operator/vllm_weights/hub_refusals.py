@@ -136,7 +136,7 @@ class Asked:
 
         A mirror that answers so wants a login of its own; only the hub hides repositories from strangers by a 401.
         """
-        if response.headers.get("X-Error-Message") == BAD_TOKEN:
+        if response.headers.get("X-Error-Message") == BAD_TOKEN or logins.is_a_gates(response):
             return True
         if "X-Error-Code" in response.headers:
             return False
@@ -239,11 +239,13 @@ class Asked:
         through = proxies.on_the_way(str(response.url)) if response.url.scheme == "http" else None
         if is_foreign and through is not None:
             message = f"{message.rstrip('.')} (by way of {through}, which may be what answers)."
+        is_no_account = through is not None or "cf-mitigated" in response.headers or _NOT_THE_TOKEN.search(said)
         if is_foreign:
             return WeightsError(
                 Reason.HUB_REFUSED,
                 message,
-                blame.refused_by_page(self.host, response.headers, through) + self._own_page(),
+                blame.refused_by_page(self.host, response.headers, through)
+                + ("" if is_no_account else self._own_page()),
             )
         if not self.is_the_hub and not told and _NOT_THE_TOKEN.search(said):
             remedy = f"Ask who runs {self.host}, or its policies, to let this model and this cluster through; or use another model or source."
@@ -259,15 +261,13 @@ class Asked:
         if not self.has_token:
             remedy = f"If it is private, name a secret with a token; {_LET_THROUGH}"
             return WeightsError(Reason.HUB_REFUSED, message, remedy)
-        remedy = (
-            f"Give the token read access to this repository (fine-grained tokens list them one by one); {_LET_THROUGH}"
-        )
+        remedy = f"Give the token read access to this repository (fine-grained tokens list them one by one, and have a permission of their own for public gated ones); {_LET_THROUGH}"
         return WeightsError(
             Reason.HUB_REFUSED if _NOT_THE_TOKEN.search(said) else Reason.INVALID_TOKEN, message, remedy
         )
 
     def _own_page(self) -> str:
-        """Mirrors show pages of their own to who may not read; the hub shows none."""
+        """Mirrors show pages of their own to an account that may not read; the hub shows none."""
         if self.is_the_hub:
             return ""
         which = (

@@ -12,7 +12,14 @@ from vllm_weights.failure import Reason, WeightsError
 BAD_TOKEN = "Invalid credentials in Authorization header"
 """The hub's words: a 401 with them is about the token, any other one about the repository."""
 _BASIC = re.compile(r"(?i)\bbasic\b")
+_OWN_WORDS = ("X-Error-Message", "X-Error-Code")
 _IN_ADDRESS = "have hub.endpoint of the platform's settings hold them (USER:PASSWORD@ before its host)"
+
+
+def is_a_gates(response: httpx2.Response) -> bool:
+    """Whether a user and password are wanted, as no hub wants them: of a gate, or of a mirror's own login."""
+    in_hubs_words = any(name in response.headers for name in _OWN_WORDS)
+    return not in_hubs_words and bool(_BASIC.search(response.headers.get("WWW-Authenticate", "")))
 
 
 def refused(
@@ -22,6 +29,13 @@ def refused(
     said = "" if response.headers.get("X-Error-Message") == BAD_TOKEN else wire.what_it_says(response)
     words = f" ({said})" if said else ""
     wants_password = not is_the_hub and bool(_BASIC.search(response.headers.get("WWW-Authenticate", "")))
+    if is_the_hub and is_a_gates(response):
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"What is before {host} wants a user and password (HTTP 401, Basic){words}, which the hub never does.",
+            f"Ask who runs the way out (a proxy, a gateway) to let these pods through to {host}, or have a mirror set (hub.endpoint of the "
+            "platform's settings).",
+        )
     if has_login:
         return WeightsError(
             Reason.INVALID_TOKEN,

@@ -47,15 +47,15 @@ class RefusedByStore(WeightsError):
                 f"{again}a proxy on the way changes what is asked, that host lets nobody through from here (have a mirror set, "
                 "hub.endpoint), or the file is lost (have its owner upload it again)."
             )
-        if self._is_same:
-            return (
-                f"{self._hub} leads to the same address every time, whose time is over: have whoever runs it clear its cache, and keep no redirects "
-                f"in it; or {_ANOTHER}."
-            )
         if self._is_old:
+            led = (
+                f"{self._hub} leads to the same address again, and its time is over"
+                if self._is_same
+                else again.rstrip(", ")
+            )
             return (
-                f"{again}have whoever runs {self._hub} set its clock and that of {self._host} right, have the addresses last longer, and "
-                f"keep no redirects in its cache; or {_ANOTHER}."
+                f"{led}: have whoever runs {self._hub} keep no redirects in its cache (and clear it), have the addresses last longer, and set "
+                f"its clock and that of {self._host} right; or {_ANOTHER}."
             )
         return (
             f"{again}have whoever runs {self._hub} look at what it redirects to (its rights at {self._host}, its clock, redirects that it keeps, "

@@ -19,7 +19,7 @@ def near_miss(files: Iterable[RemoteFile]) -> tuple[str, str]:
     if _PIPELINE in paths:
         return (
             f": it is a pipeline of Diffusers ({_PIPELINE}), whose parts lie in its folders",
-            "vLLM serves language models, and none that draw: name a repository of another kind in spec.model. ",
+            "This server runs language models, and no pipelines that make images or films: name another repository in spec.model. ",
         )
     below = [path.parent.as_posix() for path in paths if path.suffix in _WEIGHTS and path.parent.name]
     if below:

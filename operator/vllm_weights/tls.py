@@ -129,6 +129,12 @@ def not_trusted(host: str, why: str, url: str = "") -> WeightsError:
     """A certificate that is refused, by what is wrong with it, and by whose it is."""
     subject, issuer = shown_by(url) if url else ("", "")
     whose = f" (it is {subject or 'nobody'}'s, by {issuer or 'nobody'})" if subject or issuer else ""
+    if _DEFAULT.search(subject) and is_public(host):  # DNS led to an ingress controller of ours.
+        return WeightsError(
+            Reason.HUB_UNREACHABLE,
+            f"{host} shows an ingress controller's certificate{whose}: {why.rstrip('.')}.",
+            _by_name(host),
+        )
     if _DEFAULT.search(subject):
         return WeightsError(
             Reason.HUB_UNREACHABLE,

@@ -34,7 +34,7 @@ _MESSAGE = re.compile(r"\"(?:message|error|detail|msg|error_description)\": ?\"(
 _XML = re.compile(r"(?s)<Code>([^<]{1,80})</Code>(?:.{0,200}?<Message>([^<]{1,300}))?")
 _PAGE = re.compile(r"(?i)<!doctype|<html\b|<body\b")
 WANTS_TLS = re.compile(r"(?i)\bhttp request\b.{0,40}\bhttps\b|\bTLS\b.{0,20}\brequired")
-_OTHER_PHRASES = "Moved Temporarily, Service Temporarily Unavailable, Gateway Time-out, Request Time-out, Time-out, Authorization Required, Payload Too Large"
+_OTHER_PHRASES = "Moved Temporarily, Service Temporarily Unavailable, Gateway Time-out, Request Time-out, Time-out, Authorization Required, Payload Too Large, Request Entity Too Large, Requested Range Not Satisfiable"
 _RATELIMIT_RESET = re.compile(r"\bt=(\d+)")
 
 
@@ -186,7 +186,7 @@ def what_it_says(response: httpx2.Response) -> str:
         not reason
         or reason.lower() in said.lower()
         or response.http_version == "HTTP/2"
-        or reason in _usual(response.status_code)
+        or reason.lower() in _usual(response.status_code)
     ):
         return said
     return words_of(f"{said}: {reason}" if said else reason)
@@ -195,8 +195,8 @@ def what_it_says(response: httpx2.Response) -> str:
 def _usual(status: int) -> str:
     """The reason phrases that say no more than the status; servers of old have others for some."""
     with suppress(ValueError):
-        return f"{HTTPStatus(status).phrase}, {_OTHER_PHRASES}"
-    return _OTHER_PHRASES
+        return f"{HTTPStatus(status).phrase}, {_OTHER_PHRASES}".lower()
+    return _OTHER_PHRASES.lower()
 
 
 def words_of(text: str, *, is_page: bool = False) -> str:
