@@ -14,9 +14,8 @@ from tests.stores.host import Host
 from tests.stores.mirror import Answer, Mirror, as_page, asked, files_of, in_words
 from tests.stores.tls import Authority
 from tests.stores.tunnel import Tunnel
-from vllm_weights import blame, logins, tls
+from vllm_weights import blame, logins
 from vllm_weights.addresses import bare
-from vllm_weights.shown import names_in
 
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
 
@@ -54,19 +53,6 @@ def test_a_public_hubs_name_with_anothers_certificate_is_dns_or_what_is_between(
     assert "made out for another name" in ended.answer["message"]
     assert "DNS leads huggingface.co elsewhere" in ended.answer["remedy"] and "hub.endpoint" in ended.answer["remedy"]
     assert "have the certificate made out" not in ended.answer["remedy"]
-
-
-def test_an_ingress_under_a_public_hubs_name_is_dns_too(tmp_path: Path) -> None:
-    found = tls.not_trusted("huggingface.co", "CERTIFICATE_VERIFY_FAILED self-signed certificate")
-    assert "an authority that is not trusted" in found.message
-    authority = Authority(tmp_path / "tls", "/O=Acme Co/CN=Kubernetes Ingress Controller Fake Certificate")
-    with Host(200) as host:
-        authority.encrypt(host.tcp)
-        led = tls.not_trusted(
-            "huggingface.co", "CERTIFICATE_VERIFY_FAILED self-signed certificate", f"https://{host.address}"
-        )
-
-    assert "DNS leads huggingface.co elsewhere" in led.remedy and "ingress (or gateway)" not in led.remedy
 
 
 def test_a_gate_before_the_public_hub_that_wants_a_password_is_no_matter_of_the_token() -> None:
@@ -127,11 +113,6 @@ def test_an_authority_to_be_named_takes_the_public_ones_place(tmp_path: Path) ->
         ended = looked_at(tmp_path, {"HF_ENDPOINT": f"https://{host.address}"})
 
     assert "take the place of the public authorities" in ended.answer["remedy"]
-
-
-@pytest.mark.parametrize("cut", range(0, 300, 7))
-def test_what_is_no_certificate_has_no_names(tmp_path: Path, cut: int) -> None:
-    assert names_in(bytes([0x30, 0x82, 0x01, 0x00, *range(256)])[:cut]) == ("", "")
 
 
 @pytest.mark.parametrize("token", [{}, TOKEN])

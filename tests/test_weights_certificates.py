@@ -11,8 +11,11 @@ from tests.hub import Hub
 from tests.hub.models import write_model
 from tests.hub.running import Ended, run
 from tests.stores.gcs import FakeGoogleStorage
+from tests.stores.host import Host
 from tests.stores.modelscope import FakeModelScope
 from tests.stores.tls import Authority
+from vllm_weights import tls
+from vllm_weights.shown import names_in
 
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
 
@@ -81,3 +84,28 @@ def test_a_file_of_authorities_that_cannot_be_used_is_told_by_its_setting(
     assert (ended.code, ended.answer["reason"]) == (3, "InvalidArgument"), ended.output
     assert fault in ended.answer["message"]
     assert "sources.trustedCertificates" in ended.answer["remedy"]
+
+
+@pytest.mark.parametrize("bucket", ["s3://models/llama", "config.json in s3://models/llama", "gs://b"])
+def test_a_bucket_is_no_host_of_a_certificate(bucket: str) -> None:
+    found = tls.not_trusted(bucket, "invalid peer certificate: NotValidForName")
+
+    assert "made out for the host in it" in found.remedy and "llama" not in found.remedy
+
+
+def test_an_ingress_under_a_public_hubs_name_is_dns_too(tmp_path: Path) -> None:
+    found = tls.not_trusted("huggingface.co", "CERTIFICATE_VERIFY_FAILED self-signed certificate")
+    assert "an authority that is not trusted" in found.message
+    authority = Authority(tmp_path / "tls", "/O=Acme Co/CN=Kubernetes Ingress Controller Fake Certificate")
+    with Host(200) as host:
+        authority.encrypt(host.tcp)
+        led = tls.not_trusted(
+            "huggingface.co", "CERTIFICATE_VERIFY_FAILED self-signed certificate", f"https://{host.address}"
+        )
+
+    assert "DNS leads huggingface.co elsewhere" in led.remedy and "ingress (or gateway)" not in led.remedy
+
+
+@pytest.mark.parametrize("cut", range(0, 300, 7))
+def test_what_is_no_certificate_has_no_names(tmp_path: Path, cut: int) -> None:
+    assert names_in(bytes([0x30, 0x82, 0x01, 0x00, *range(256)])[:cut]) == ("", "")

@@ -16,6 +16,7 @@ TRUSTED = "SSL_CERT_FILE"
 _PEM = b"-----BEGIN CERTIFICATE-----"
 _OTHER_NAME = re.compile(r"(?i)mismatch|not valid for|NotValidForName|doesn't match")
 _DEFAULT = re.compile(r"(?i)ingress controller fake certificate|traefik default cert|default backend")
+_BUCKET = re.compile(r"\b(?:s3|gs)://")
 _CERTIFICATES = (
     (
         re.compile(r"(?i)expired|not yet valid|NotValidYet"),
@@ -158,7 +159,9 @@ def not_trusted(host: str, why: str, url: str = "") -> WeightsError:
 
 
 def _by_name(host: str) -> str:
-    name = bare(host)
+    name = (
+        "the host in it" if _BUCKET.search(host) else bare(host)
+    )  # Buckets are called by their name, not by their host.
     astray = f"DNS leads {name} elsewhere (a search domain with a wildcard, a resolver that redirects), or what is on the way (a proxy, a firewall) answers in its place"
     if is_public(host):
         return (
