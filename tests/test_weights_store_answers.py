@@ -108,9 +108,12 @@ def test_half_a_key_is_told_before_anybody_is_asked(tmp_path: Path, keys: dict[s
     assert words in ended.answer["message"] and "credentialsSecretRef" in ended.answer["remedy"]
 
 
-def test_a_store_without_any_keys_and_a_node_that_lends_none_wants_keys(tmp_path: Path) -> None:
-    environment = {"AWS_REGION": "us-east-1", "AWS_METADATA_ENDPOINT": "http://127.0.0.1:9"}
-    ended = looked_up(tmp_path, environment)
+@pytest.mark.parametrize("status", [None, 400, 401, 403, 404, 405])
+def test_a_store_without_any_keys_and_a_node_that_lends_none_wants_keys(tmp_path: Path, status: int | None) -> None:
+    """The client asks the node's metadata service, with PUT, where nothing else is given."""
+    with Host(status or 200) as node:
+        address = "http://127.0.0.1:9" if status is None else node.url
+        ended = looked_up(tmp_path, {"AWS_REGION": "us-east-1", "AWS_METADATA_ENDPOINT": address})
 
     assert (ended.code, ended.answer["reason"]) == (3, "InvalidToken"), ended.output
     assert "none are given" in ended.answer["message"] and "Name a Secret" in ended.answer["remedy"]
@@ -133,7 +136,7 @@ def test_a_store_without_any_keys_and_a_node_that_lends_none_wants_keys(tmp_path
 )
 def test_a_role_that_is_not_lent_is_no_fault_of_the_buckets(code: str, message: str, retry: bool, advice: str) -> None:
     """The library asks for roles by TLS alone, and hides the address."""
-    body = f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+    body = f'<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>'
     said = f"Generic S3 error: Error performing POST REDACTED in 5ms - Server returned non-2xx status code: 400 Bad Request: {body}"
     meant = refusals.failure(exceptions.GenericError(said), "s3://models/llama", "s3")
 

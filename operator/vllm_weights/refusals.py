@@ -32,7 +32,7 @@ _ALERT = re.compile(r"AlertReceived\(\s*(\w+)|(PeerIncompatible\(\s*\w+)")
 _NO_TLS = re.compile(r"InvalidContentType|WrongVersionNumber")
 _CAUSE = re.compile(r"(?:error|message): \"([^\"]{3,200})\"|kind: (TimedOut|Timeout|UnexpectedEof|IncompleteMessage)")
 """The innermost cause in the library's picture of an error of the network."""
-_ADDRESS = re.compile(r"(https?://[^\s?]{1,200})(\?\S*)?")
+_ADDRESS = re.compile(r"(https?://[^\s?\"'<>]{1,200})(\?[^\s\"'<>]*)?")
 _PAGE = re.compile(r"(?i)<!doctype ?html|<html\b")
 _TITLE = re.compile(r"(?is)<title>([^<]{1,200})")
 _CODE = re.compile(r"<Code>([^<]{1,80})</Code>")
@@ -138,14 +138,18 @@ def _not_lent(status: int, whole: str, where: str, short: str) -> WeightsError:
     if status >= 500 or status in (408, 429):
         remedy = "It is tried again; where that does not help, look at the service that lends credentials on this node."
         return WeightsError(Reason.HUB_UNREACHABLE, f"{where}: no credentials can be had: {short}", remedy)
-    if _OF_THE_NODE.search(whole) and status in (0, 404):
+    is_of_google = "/computeMetadata/" in whole  # which also says 403 of an identity that it knows and may not lend
+    if _OF_THE_NODE.search(whole) and (not is_of_google or status in (0, 404)):
         return WeightsError(
             Reason.INVALID_TOKEN,
             f"{where} needs credentials: none are given, and the node lends none ({short}).",
             f"{NAME_KEYS} Where the node's own role may read it, let pods reach the node's metadata service.",
         )
     if status == 0:
-        remedy = "Let the namespace reach the service that lends credentials (NetworkPolicy, proxy variables, its endpoint for the region)."
+        remedy = (
+            "Let the namespace reach the service that lends credentials (NetworkPolicy, proxy variables, its endpoint for the region): "
+            "for a role of a service account that is sts.REGION.amazonaws.com."
+        )
         return WeightsError(Reason.HUB_UNREACHABLE, f"{where}: no credentials can be had: {short}", remedy)
     return WeightsError(
         Reason.INVALID_TOKEN,

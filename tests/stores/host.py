@@ -28,6 +28,8 @@ class _Answering(BaseHTTPRequestHandler):
         self._begin()
         self.wfile.write(self.fake.body)
 
+    do_PUT = do_GET
+
     def _begin(self) -> None:
         self.fake.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
         self.send_response(self.fake.status)
