@@ -5,6 +5,7 @@ It lives in `.moto/` (or where MOTO_PYTHON says), made on first use, because its
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -29,12 +30,15 @@ def moto_python() -> Path:
     """The Python that has moto; installs it into `.moto/` where there is none."""
     if given := os.environ.get("MOTO_PYTHON"):
         return Path(given)
-    python = REPOSITORY / ".moto/bin/python"
-    if not (REPOSITORY / ".moto/complete").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(REPOSITORY / ".moto")], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "-r", str(REQUIREMENTS)], check=True)
-        (REPOSITORY / ".moto/complete").touch()
-    return python
+    folder = REPOSITORY / ".moto"
+    with (REPOSITORY / ".moto.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Tests run side by side, and the first of each process comes here.
+        if not (folder / "complete").exists():
+            subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+            install = [str(folder / "bin/python"), "-m", "pip", "install", "-q", "-r", str(REQUIREMENTS)]
+            subprocess.run(install, check=True)
+            (folder / "complete").touch()
+    return folder / "bin/python"
 
 
 class MotoS3:
