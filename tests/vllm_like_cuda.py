@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
-from unittest.mock import MagicMock
 
 CUDA_CLASSES = {
     "DeepseekV4ForCausalLM": "deepseek_v4.nvidia.model:DeepseekV4ForCausalLM",
@@ -37,7 +37,21 @@ def pictures() -> None:
     """Pictures are not looked at, so that what prepares them need not be installed."""
     module("transformers.utils").is_torchvision_available()
     for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.v2"):
-        sys.modules.setdefault(name, MagicMock(name=name, __path__=[]))
+        sys.modules.setdefault(name, Absent(name))
+
+
+class Absent(ModuleType):
+    """A package of which everything is named and nothing used."""
+
+    __path__: list[str] = []  # noqa: RUF012
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Absent(name)
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return Absent("made")
 
 
 def registry() -> None:
@@ -101,7 +115,7 @@ def newest() -> None:
     engram.NgramHashState.__init__ = lambda made, *_: module("torch").nn.Module.__init__(made)
     engram.ParallelEngramEmbedding._allocate_weights = meta_engram
     module("torch").accelerator.current_device_index = lambda: 0
-    module("torch").cuda.get_device_properties = lambda _: MagicMock(multi_processor_count=132)
+    module("torch").cuda.get_device_properties = lambda _: SimpleNamespace(multi_processor_count=132)
     ngrams = module("vllm.models.qwen4_exp.common.ngram_embedding")
     ngrams.is_uva_available = lambda: True
     ngrams.get_accelerator_view_from_cpu_tensor = lambda held: held
