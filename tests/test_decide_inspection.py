@@ -185,6 +185,23 @@ def test_code_that_transformers_has_itself_needs_no_word():
     assert said(cluster.reconcile().status, "WeightsReady").reason == "Downloading"
 
 
+@pytest.mark.parametrize(
+    ("base", "named"), [("Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-7B-Instruct"), ("/content/base", "its model card")]
+)
+def test_an_adapter_in_the_place_of_the_model_is_told_before_anything_is_pulled(base: str, named: str):
+    cluster = Cluster()
+    cluster.reconcile()
+    config = {"peft_type": "LORA", "base_model_name_or_path": base, "r": 16}
+    answer = an_answer(architectures=[], config=config)
+    cluster.jobs[cluster.job_named("inspect")] = JobSeen(JobState.SUCCEEDED, answer, owned=True)
+
+    stalled = said(cluster.settle().status, "Stalled")
+
+    assert stalled.reason == "WeightsMissing"
+    assert "adapters[].source" in stalled.message and named in stalled.message
+    assert cluster.claims == {}
+
+
 @pytest.mark.parametrize("source", ["pvc://models/tiny", "oci://registry.example/tiny@sha256:" + "a" * 64])
 def test_a_source_that_is_mounted_is_neither_inspected_nor_pulled(source: str):
     cluster = Cluster(

@@ -144,6 +144,16 @@ def test_a_role_that_is_not_lent_is_no_fault_of_the_buckets(code: str, message: 
     assert "s3:GetObject" not in meant.remedy and message in meant.message
 
 
+def test_who_lends_roles_is_named_where_it_cannot_be_reached(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a.b.c")
+    role = {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/r", "AWS_WEB_IDENTITY_TOKEN_FILE": str(token)}
+    ended = looked_up(tmp_path, {"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL_STS": "https://127.0.0.1:9", **role})
+
+    assert (ended.code, ended.answer["reason"]) == (1, "HubUnreachable"), ended.output
+    assert "https://127.0.0.1 " in ended.answer["message"] and "Connection refused" in ended.answer["message"]
+
+
 def test_a_token_of_the_pods_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     role = {"AWS_ROLE_ARN": "arn:aws:iam::1:role/r", "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "absent")}
     ended = looked_up(tmp_path, {"AWS_REGION": "us-east-1", **role})

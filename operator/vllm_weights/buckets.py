@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import httpx2
 import obstore
@@ -56,6 +57,7 @@ class Bucket:
     def __init__(self, name: Name, environment: Mapping[str, str], *, silence_seconds: float) -> None:
         self.where = f"{name.kind}://{name.bucket}" + (f"/{name.prefix}" if name.prefix else "")
         self.kind = name.kind
+        self._lender = _lender(environment)
         endpoint = _endpoint(name, environment)
         check_keys(name, environment)
         options: ClientConfig = {
@@ -173,7 +175,7 @@ class Bucket:
             raise refusals.cannot_be_asked(self.where, str(error)) from error
 
     def _refusal(self, error: Exception, file: RemoteFile | None) -> WeightsError:
-        meant = refusals.failure(error, f"{file.path} in {self.where}" if file else self.where, self.kind)
+        meant = refusals.failure(error, f"{file.path} in {self.where}" if file else self.where, self.kind, self._lender)
         is_refused = meant.reason is Reason.INVALID_TOKEN and refusals.STATUS.search(str(error))
         return (self._elsewhere() or meant) if is_refused or refusals.ELSEWHERE.search(str(error)) else meant
 
@@ -206,6 +208,15 @@ def _endpoint(name: Name, environment: Mapping[str, str]) -> str:
             f"{name.kind}://{name.bucket}", f"{key} is no address such as https://store.example.com"
         )
     return endpoint
+
+
+def _lender(environment: Mapping[str, str]) -> str:
+    """The host that lends the role of a service account (AWS), as the library makes it; empty without such a role."""
+    if not environment.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
+        return ""
+    own = environment.get("AWS_ENDPOINT_URL_STS", "")
+    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
+    return urlsplit(own).hostname or "" if own else f"sts.{region}.amazonaws.com"
 
 
 def _without_folders(files: tuple[RemoteFile, ...]) -> tuple[RemoteFile, ...]:

@@ -25,6 +25,8 @@ _LENDER = re.compile(
     r"|\S{0,400}Action=AssumeRole)|Error performing POST REDACTED|sts:AssumeRole|InstanceCredential|TokenRequest"
 )
 """Not the store was asked, but who lends credentials: a node's or cluster's metadata service, or a cloud's for tokens."""
+_HIDDEN = "POST REDACTED"
+"""The library's words for the address of who lends roles, since the pod's token stands behind it."""
 _OF_THE_NODE = re.compile(r"//169\.254\.169\.254|/latest/(?:api/token|meta-data)|/computeMetadata/")
 """Asked where no other credentials are given."""
 _NOT_TRUSTED = re.compile(r"InvalidCertificate\(\s*(\w+)")
@@ -46,9 +48,9 @@ _MOST = 500
 """Characters of what was said."""
 
 
-def failure(error: Exception, where: str, kind: str) -> WeightsError:
-    """What an error of the library means. `where` names the source, `kind` is s3 or gs."""
-    whole, short = str(error), _words(str(error))
+def failure(error: Exception, where: str, kind: str, lender: str = "") -> WeightsError:
+    """What an error of the library means. `where` names the source, `kind` is s3 or gs, `lender` the host that lends roles."""
+    whole, short = str(error), _words(str(error)).replace(_HIDDEN, f"POST https://{lender}" if lender else _HIDDEN)
     found = STATUS.search(whole)
     status = int(found[1]) if found else 0
     said = _ADDRESS.sub("", whole)  # a bucket may be called like a code
@@ -148,9 +150,10 @@ def _not_lent(status: int, whole: str, where: str, short: str) -> WeightsError:
     if status == 0:
         remedy = (
             "Let the namespace reach the service that lends credentials (NetworkPolicy, proxy variables, its endpoint for the region): "
-            "for a role of a service account that is sts.REGION.amazonaws.com."
+            "for a role of a service account that is sts.REGION.amazonaws.com. A private network without a way out needs an endpoint of its own for it."
         )
-        return WeightsError(Reason.HUB_UNREACHABLE, f"{where}: no credentials can be had: {short}", remedy)
+        why = _with_cause(whole, short)
+        return WeightsError(Reason.HUB_UNREACHABLE, f"{where}: no credentials can be had: {why}", remedy)
     return WeightsError(
         Reason.INVALID_TOKEN,
         f"{where}: this pod's identity is lent no credentials: {short}",
@@ -216,14 +219,18 @@ def _of_the_network(whole: str, where: str, short: str, kind: str) -> WeightsErr
         )
     if "configured region" in short:
         return _refused(0, where, short, kind)
-    causes = [found[1] or found[2] for found in _CAUSE.finditer(whole)]
-    why = f"{short} ({causes[-1]})" if causes else short
+    why = _with_cause(whole, short)
     through = "a proxy cannot be reached" if "ConnectFailed" in whole else "it cannot be reached or breaks off"
     return WeightsError(
         Reason.HUB_UNREACHABLE,
         f"{where}: {through}: {why}",
         f"{_ENDPOINT}, the name's DNS entry and the proxy variables, and that the namespace may reach it (NetworkPolicy).",
     )
+
+
+def _with_cause(whole: str, short: str) -> str:
+    causes = [found[1] or found[2] for found in _CAUSE.finditer(whole)]
+    return f"{short} ({causes[-1]})" if causes else short
 
 
 def _of_tls(whole: str, where: str, short: str, kind: str) -> WeightsError | None:

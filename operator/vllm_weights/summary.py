@@ -26,14 +26,14 @@ ESSENTIAL = re.compile(
     r"vocab_size|tie_word_embeddings|(torch_)?dtype|max_position_embeddings|max_seq_len|model_max_length|rope_.*|"
     r"sliding_window.*|use_sliding_window|max_window_layers|layer_types(_counts)?|layers_block_type|"
     r"hybrid_override_pattern|full_attention_interval|attn_layer_.*|attention_chunk_size|no_rope_layer.*|"
-    r"text_config|llm_config|language_config|decoder|quantization_config|r|base_model_name_or_path|is_encoder_decoder|"
+    r"text_config|llm_config|language_config|decoder|quantization_config|r|peft_type|base_model_name_or_path|is_encoder_decoder|"
     r"moe_.*|first_k_dense_replace|index_.*|cross_attention_.*|.*_layer_types|bits|group_size|quant_method|multi_query"
 )
 LEAST = re.compile(
     r"model_type|architectures|num_(hidden_layers|attention_heads|key_value_heads|experts|local_experts)|n_layer|n_head|"
     r"n_routed_experts|hidden_size|n_embd|intermediate_size|moe_intermediate_size|head_dim|kv_lora_rank|qk_rope_head_dim|"
     r"vocab_size|(torch_)?dtype|max_position_embeddings|sliding_window|layer_types_counts|text_config|llm_config|"
-    r"quantization_config|quant_method|bits|tie_word_embeddings"
+    r"quantization_config|quant_method|bits|tie_word_embeddings|peft_type|base_model_name_or_path"
 )
 SHORT_STRING = 96
 SHORT_LIST = 8

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vllm_operator.api import VLLMModel
 from vllm_operator.decide.annotations import AWAITS_WEIGHTS, COMMITS, REFRESH, STOPPED
-from vllm_operator.decide.trust import needs_trust
+from vllm_operator.decide.suitable import unsuitable
 from vllm_operator.decide.types import ClaimSeen, DeploymentSeen, JobSeen, JobState, PodSeen, Seen
 from vllm_operator.plan import Plan, ServerPlan, WeightsPlan, plan_server, plan_weights, wanted
 
@@ -137,7 +137,7 @@ def _weights(plan: Plan, seen: Seen) -> WeightsPlan | None:
     if plan.inspect is None:
         return plan_weights(plan, None)
     answer = seen.inspect.answer
-    if seen.inspect.state is not JobState.SUCCEEDED or answer is None or needs_trust(plan, answer):
+    if seen.inspect.state is not JobState.SUCCEEDED or answer is None or unsuitable(plan, answer) is not None:
         return None
     return plan_weights(plan, answer)
 

@@ -10,9 +10,9 @@ from vllm_operator.decide.jobs import SOON, brought, downloading, hindered, job_
 from vllm_operator.decide.progress import told, weights_status
 from vllm_operator.decide.reasons import StateReason
 from vllm_operator.decide.situation import CORE_API, Situation, has_filled
-from vllm_operator.decide.trust import needs_trust
+from vllm_operator.decide.suitable import unsuitable
 from vllm_operator.decide.types import ClaimSeen, JobSeen, JobState, Ref
-from vllm_operator.diagnose import Failure, Reason, failure
+from vllm_operator.diagnose import Failure
 from vllm_operator.plan import ClaimPlan, JobPlan
 from vllm_operator.render import render_part
 
@@ -23,12 +23,10 @@ def inspection(here: Situation) -> Finding:
     if job is None:
         return Finding(Outcome.DONE)
     found = looked_up(here, job, seen)
-    if found.outcome is not Outcome.DONE or seen.answer is None or not needs_trust(here.plan, seen.answer):
+    if found.outcome is not Outcome.DONE or seen.answer is None:
         return found
-    why = failure(
-        Reason.TrustRemoteCodeRequired, "The model does not run without Python code that its repository brings."
-    )
-    return replace(not_yet(found, Outcome.STUCK, why.reason, because(why)), failure=why)
+    why = unsuitable(here.plan, seen.answer)
+    return found if why is None else replace(not_yet(found, Outcome.STUCK, why.reason, because(why)), failure=why)
 
 
 def pull(here: Situation) -> Finding:
