@@ -99,6 +99,29 @@ def test_a_403_is_about_the_token_only_where_it_may_be(
     assert "sk who runs" in found.remedy
 
 
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("This model is not available in your region.", "no token changes that"),
+        ("Access from your country is restricted for legal reasons.", "no token changes that"),
+        ("Your IP address 203.0.113.7 is not allowed by acme.", "put on the list"),
+        ("Access to this model is blocked by a policy of acme.", "who runs that policy"),
+    ],
+)
+@pytest.mark.parametrize("token", [None, "hf_secret"])
+def test_what_no_token_opens_is_not_told_as_the_tokens_fault(said: str, advice: str, token: str | None) -> None:
+    found = failure_of(403, {"X-Error-Message": said}, token)
+
+    assert found.reason is Reason.HUB_REFUSED and said.rstrip(".") in found.message
+    assert advice in found.remedy and "read access" not in found.remedy
+
+
+def test_a_policy_about_tokens_lets_look_at_the_token_too() -> None:
+    said = {"X-Error-Message": "acme's policy admits no tokens without an expiry."}
+
+    assert "whether the token is one that it admits" in failure_of(403, said, "hf_secret").remedy
+
+
 def test_a_host_that_cannot_be_reached_is_named_and_not_the_one_that_redirects_to_it() -> None:
     with Host(302, headers={"Location": "http://files.acme.invalid"}) as host, pytest.raises(WeightsError) as caught:
         listed(host)

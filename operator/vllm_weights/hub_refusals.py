@@ -17,20 +17,14 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from vllm_weights import blame, logins, proxies, wire
+from vllm_weights import logins, wire
+from vllm_weights.denied import denied
 from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.listing import RemoteFile
 from vllm_weights.logins import BAD_TOKEN
 from vllm_weights.ranges import length_of, of_another_length
 
 THE_HUB = "huggingface.co"
-_NOT_THE_TOKEN = re.compile(
-    r"(?i)\bIP\b|\baddress|\bnetwork|allow-?\s?list|\bpolic(?:y|ies)\b|proxy|firewall|\bblocked\b|curation|quarantine|malware|\bcountry\b|\bregion\b"
-)
-"""In what a 403 says: that nobody is let through from here, or that nobody gets this, whatever the token."""
-_LET_THROUGH = "where an allow-list of the hub or the organization, or a proxy on the way, refuses, ask who runs it to let the cluster through."
-_ACCOUNT = re.compile(r"(?i)\bquota\b|storage limit|\bbilling|\bpayment|\bplan\b")
-_SIGN_ON = re.compile(r"(?i)\bSSO\b|\bSAML\b|single sign")
 _REJECTED = re.compile(r"(?i)\breject|\bdenied by|\brefused by|\bbanned\b|\bblocked by")
 _PENDING = re.compile(r"(?i)\bawait|\bpending\b|\breview")
 
@@ -91,7 +85,7 @@ class Asked:
         if isinstance(error, RepositoryNotFoundError) or response.status_code in (401, 404):
             return self.not_found(response)
         if response.status_code == 403:
-            return self._denied(response, file)
+            return denied(response, self, self.repo if file is None else f"{file.path} of {self.repo}")
         if response.history and "/resolve/" not in response.url.path and file is not None:
             # No token is sent there, and none would help.
             return wire.common_failure(
@@ -229,50 +223,3 @@ class Asked:
             f"{self.host} lists {file.path} of {self.repo} at {revision[:12]} and does not have it (HTTP {response.status_code}){words}.",
             remedy,
         )
-
-    def _denied(self, response: httpx2.Response, file: RemoteFile | None) -> WeightsError:
-        """Of a 403 without a gate: about the token where there is one, and neither a page nor the words are of something else."""
-        told, said = response.headers.get("X-Error-Message", ""), wire.what_it_says(response)
-        what = self.repo if file is None else f"{file.path} of {self.repo}"
-        message = f"{self.host} denies access to {what}: {said or 'HTTP 403'}."
-        is_foreign = not told and wire.is_page(response)
-        through = proxies.on_the_way(str(response.url)) if response.url.scheme == "http" else None
-        if is_foreign and through is not None:
-            message = f"{message.rstrip('.')} (by way of {through}, which may be what answers)."
-        is_no_account = through is not None or "cf-mitigated" in response.headers or _NOT_THE_TOKEN.search(said)
-        if is_foreign:
-            return WeightsError(
-                Reason.HUB_REFUSED,
-                message,
-                blame.refused_by_page(self.host, response.headers, through)
-                + ("" if is_no_account else self._own_page()),
-            )
-        if not self.is_the_hub and not told and _NOT_THE_TOKEN.search(said):
-            remedy = f"Ask who runs {self.host}, or its policies, to let this model and this cluster through; or use another model or source."
-            return WeightsError(Reason.HUB_REFUSED, message, remedy)
-        if _ACCOUNT.search(said):
-            return WeightsError(Reason.HUB_REFUSED, message, wire.ACCOUNT_REMEDY)
-        if self.has_token and _SIGN_ON.search(said):
-            remedy = (
-                "Have the token's owner authorize it for the organization's single sign-on (SSO), or use a token that is; then "
-                + REFRESH
-            )
-            return WeightsError(Reason.INVALID_TOKEN, message, f"{remedy}.")
-        if not self.has_token:
-            remedy = f"If it is private, name a secret with a token; {_LET_THROUGH}"
-            return WeightsError(Reason.HUB_REFUSED, message, remedy)
-        remedy = f"Give the token read access to this repository (fine-grained tokens list them one by one, and have a permission of their own for public gated ones); {_LET_THROUGH}"
-        return WeightsError(
-            Reason.HUB_REFUSED if _NOT_THE_TOKEN.search(said) else Reason.INVALID_TOKEN, message, remedy
-        )
-
-    def _own_page(self) -> str:
-        """Mirrors show pages of their own to an account that may not read; the hub shows none."""
-        if self.is_the_hub:
-            return ""
-        which = (
-            "its account may read this repository"
-            if self.has_token
-            else "a token is named (tokenSecretRef) that may read this repository"
-        )
-        return f" Where the page is {self.host}'s own, see that {which}."
