@@ -38,6 +38,8 @@ def error(code: str, message: str = "No.") -> bytes:
         (400, error("InvalidRequest", "stored using a form of Server Side Encryption."), "HubRefused", "SSE-C"),
         (400, error("AuthorizationHeaderMalformed", "the Credential is mal-formed"), "InvalidToken", "the key alone"),
         (400, error("AuthorizationHeaderMalformed", "the region 'a' is wrong"), "HubRefused", "AWS_REGION"),
+        (403, error("SignatureDoesNotMatch", "No key. The region must be specified."), "HubRefused", "AWS_REGION"),
+        (403, error("SignatureDoesNotMatch", "It does not match."), "InvalidToken", "host or path"),
         (400, b"Client sent an HTTP request to an HTTPS server.", "HubRefused", "begin with https://"),
         (404, error("NoSuchKey"), "HubRefused", "Leave the bucket out of AWS_ENDPOINT_URL"),
         (404, error("NoSuchBucket"), "RepoNotFound", "name of the bucket"),

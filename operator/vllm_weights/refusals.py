@@ -9,7 +9,8 @@ from obstore import exceptions
 
 from vllm_weights import tls, wire
 from vllm_weights.failure import REFRESH, Reason, WeightsError
-from vllm_weights.store_codes import CODES, GIVE_KEYS, LENT, NAME_KEYS, WITHOUT_STATUS, Said
+from vllm_weights.lender_codes import LENT
+from vllm_weights.store_codes import CODES, GIVE_KEYS, NAME_KEYS, WITHOUT_STATUS, Said
 
 STATUS = re.compile(r"status(?: code)?: (\d{3})")
 _ENDPOINT = "Check the endpoint (AWS_ENDPOINT_URL, or where none is set AWS_REGION, which makes it; GOOGLE_BASE_URL)"

@@ -1,4 +1,4 @@
-"""Words of object stores, and of those who lend credentials for them: what each means, and what helps.
+"""Words of object stores: what each means, and what helps.
 
 A store's own code tells more than the status beside it: a 403 is not always about rights, and a 400 may pass. The first
 that is found counts, so what is narrow stands before what is wide.
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from vllm_weights.failure import Reason
 
 GIVE_KEYS = (
-    "Put valid keys into the Secret that credentialsSecretRef names, correct the identity of the service account, or for a public "
-    "bucket set AWS_SKIP_SIGNATURE or GOOGLE_SKIP_SIGNATURE to true."
+    "Where these words name another fault, mend that. Else put valid keys into the Secret that credentialsSecretRef names, correct the "
+    "identity of the service account, or for a public bucket set AWS_SKIP_SIGNATURE or GOOGLE_SKIP_SIGNATURE to true."
 )
 
 NAME_KEYS = (
@@ -32,7 +32,7 @@ class Said:
     remedy: str
 
 
-def _said(words: str, reason: Reason, how: str, remedy: str) -> Said:
+def said(words: str, reason: Reason, how: str, remedy: str) -> Said:
     return Said(re.compile(words), reason, how, remedy)
 
 
@@ -40,147 +40,161 @@ _REFUSES = "refuses every request"
 _NOT_GIVEN = "does not give an object"
 
 CODES = (
-    _said(
+    said(
         r"RequestTimeTooSkewed|RequestExpired|Signature (?:expired|not yet current)",
         Reason.HUB_REFUSED,
         _REFUSES,
         "Have the clock of the node set right, where it differs from the store's: the keys are not at fault.",
     ),
-    _said(
+    said(
         r"AllAccessDisabled",
         Reason.HUB_REFUSED,
         _REFUSES,
         "The store has shut this bucket: ask its owner, or name another.",
     ),
-    _said(
+    said(
         r"AccountProblem|UserSuspended|UserDisable|NotSignedUp|(?i:account ?disabled|billing account|billing is disabled|InArrears|overdue)",
         Reason.HUB_REFUSED,
         _REFUSES,
         "The store has shut the account (of these keys, or that pays for the bucket): ask its owner, or use another.",
     ),
-    _said(
+    said(
         r"(?i)\bcap exceeded",
         Reason.HUB_REFUSED,
         _REFUSES,
         "The account's cap at the store is used up: have it raised, or wait until it begins anew.",
     ),
-    _said(
+    said(
         r"InvalidObjectState",
         Reason.HUB_REFUSED,
         _NOT_GIVEN,
         "The object lies in an archive (Glacier): have it restored first.",
     ),
-    _said(
+    said(
         r"vpcServiceControls|SecurityPolicyViolated|VPC Service Controls",
         Reason.HUB_REFUSED,
         _REFUSES,
         "Have the perimeter of VPC Service Controls let this cluster and identity through: the credentials are not at fault.",
     ),
-    _said(
+    said(
         r"no VPC endpoint policy allows",
         Reason.HUB_REFUSED,
         _REFUSES,
         "Have the policy of the VPC endpoint on the cluster's way to the store allow it: the credentials are not at fault.",
     ),
-    _said(
+    said(
         r"with an explicit deny",
         Reason.INVALID_TOKEN,
         "may not be read with these credentials",
         "Have the policy changed that denies it (the store's words say of which kind it is): another that allows does not help.",
     ),
-    _said(
+    said(
         r"KMS\.(?:Disabled|InvalidState|KMSInvalidState|NotFound)\w*",
         Reason.HUB_REFUSED,
         _NOT_GIVEN,
         "The key that the objects are encrypted with is disabled or gone: have it enabled, or the objects encrypted anew.",
     ),
-    _said(
+    said(
         r"\bkms:Decrypt\b",
         Reason.INVALID_TOKEN,
         "may not be read with these credentials",
         "Grant kms:Decrypt, on the key that the store's words name, to the identity that they name.",
     ),
-    _said(
+    said(
         r"(?i)form of Server Side Encryption|server-side-encryption-customer|SSECustomer",
         Reason.HUB_REFUSED,
         _NOT_GIVEN,
         "Its objects are encrypted with a key of the customer's own (SSE-C), which nobody gives here: store them with SSE-S3 or SSE-KMS.",
     ),
-    _said(
+    said(
         r"(?i)HTTP request to an HTTPS server|plain HTTP request was sent to HTTPS port",
         Reason.HUB_REFUSED,
         "is asked in plain HTTP and wants TLS",
         "Have AWS_ENDPOINT_URL (GOOGLE_BASE_URL) begin with https://.",
     ),
-    _said(
+    said(
         r"(?i)made to Console port|sent to (?:the )?API port",
         Reason.HUB_REFUSED,
         "is asked at its console",
         "Have AWS_ENDPOINT_URL name the port of the store's API (MinIO's is 9000, most often), not of its console.",
     ),
-    _said(
+    said(
         r"SecondLevelDomainForbidden|VirtualHostDomainRequired|(?i:must be addressed using \S+ (?:third level domain|virtual))",
         Reason.HUB_REFUSED,
         "wants the bucket in its host name",
         "Set AWS_VIRTUAL_HOSTED_STYLE_REQUEST to true in the Secret, and AWS_ENDPOINT_URL with the bucket before the host.",
     ),
-    _said(
+    said(
         r"(?i)requester pays|UserProjectMissing",
         Reason.HUB_REFUSED,
         "has who reads it pay",
         "Use a bucket that is not Requester Pays, or have it switched off there.",
     ),
-    _said(
+    said(
         r"(?i)scope\(?s?\)? are not authorized|insufficient authentication scopes|ACCESS_TOKEN_SCOPE_INSUFFICIENT",
         Reason.INVALID_TOKEN,
         "may not be read with the scopes of this identity",
         "Use Workload Identity, or a service account's key (GOOGLE_SERVICE_ACCOUNT_KEY), or nodes whose access scopes hold storage "
         "(devstorage.read_only, cloud-platform): rights alone do not help.",
     ),
-    _said(
+    said(
         r"Anonymous (?:caller|access|users?)",
         Reason.INVALID_TOKEN,
         "is not public and needs credentials",
         NAME_KEYS,
     ),
-    _said(
+    said(
         r"InvalidBucketName",
         Reason.REPO_NOT_FOUND,
         "is no name of a bucket here",
         "Correct the name of the bucket in the source.",
     ),
-    _said(
+    said(
+        r"(?i)region must be specified|home region|(?:wrong|incorrect|invalid|unexpected|mismatch\w*) region|\bregion\b[^<.]{0,60}(?:is wrong|mismatch|not match|invalid|incorrect)",
+        Reason.HUB_REFUSED,
+        "is asked for another region",
+        "Set AWS_REGION to the region of the bucket, which with stores other than AWS stands in the endpoint's name, as a rule (in the Secret, or "
+        "sources.s3.region of the platform's settings). Where that is right, put valid keys into the Secret that credentialsSecretRef names.",
+    ),
+    said(
         r"(?i)Credential is mal-?formed",
         Reason.INVALID_TOKEN,
         "does not accept the credentials",
         "AWS_ACCESS_KEY_ID is no key (a quote, a slash or a blank in it?): put the key alone into the Secret that credentialsSecretRef names.",
     ),
-    _said(
+    said(
         r"(?i)access key has length|MalformedAccessKeyId|InvalidCredential\b",
         Reason.INVALID_TOKEN,
         "does not accept the credentials",
         "These look like keys of another store: put this one's own (of R2 an R2 API token's) into the Secret that credentialsSecretRef names.",
     ),
-    _said(
-        r"InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken|TokenRefreshRequired|invalid_grant"
+    said(
+        r"SignatureDoesNotMatch",
+        Reason.INVALID_TOKEN,
+        "does not accept the credentials",
+        "The secret key is not that key id's, or has a slip: put both anew into the Secret that credentialsSecretRef names. Where they are right, set "
+        "AWS_REGION to the store's own, and see whether a proxy before it changes the host or path that is signed.",
+    ),
+    said(
+        r"InvalidAccessKeyId|ExpiredToken|InvalidToken|TokenRefreshRequired|invalid_grant"
         r"|InvalidClientTokenId|InvalidSecurity|InvalidAccessKey\b",
         Reason.INVALID_TOKEN,
         "does not accept the credentials",
         GIVE_KEYS,
     ),
-    _said(
+    said(
         r"SlowDownRead|SlowDownWrite|(?i:resource requested is un(?:readable|writable))",
         Reason.HUB_RATE_LIMITED,
         "asks to slow down",
         "MinIO says so when drives or nodes of it are offline, too: look at its health. Else wait, or lower `download.parallelism`.",
     ),
-    _said(
+    said(
         r"SlowDown|Throttl|TooManyRequests|RequestLimitExceeded|BandwidthLimitExceeded|(?i:rateLimitExceeded)",
         Reason.HUB_RATE_LIMITED,
         "limits the rate of requests",
         "Wait, or lower `download.parallelism`.",
     ),
-    _said(
+    said(
         r"<Code>(?:RequestTimeout|InternalError|ServiceUnavailable|OperationAborted|XMinioServerNotInitialized)",
         Reason.HUB_UNREACHABLE,
         "breaks off or has a fault of its own",
@@ -190,37 +204,37 @@ CODES = (
 """What comes with a status."""
 
 WITHOUT_STATUS = (
-    _said(
+    said(
         r"Failed to read token file",
         Reason.INVALID_TOKEN,
         "needs the token of the pod's identity, and its file cannot be read",
         "Have the file there, and readable for this program's user (65532): a projected token of the service account is, with the pod's fsGroup.",
     ),
-    _said(
+    said(
         r"OpenCredentials|DecodeCredentials|Unable to (?:open|decode) service account|CredentialProvider",
         Reason.INVALID_TOKEN,
         "needs credentials, and they are missing or cannot be read",
         GIVE_KEYS,
     ),
-    _said(
+    said(
         r"invalid path|empty path segment",
         Reason.HUB_REFUSED,
         "holds an object whose name is no path",
         "Rename or remove the object that is named (a doubled slash makes an empty folder), or give a prefix without it.",
     ),
-    _said(
+    said(
         r"Header missing from response",
         Reason.HUB_REFUSED,
         "answers without an object's length or date",
         "Store the objects unpacked (without Content-Encoding: gzip, as gsutil -z and -Z set it); else a proxy or gateway takes the header away.",
     ),
-    _said(
+    said(
         r"non-partial response when range requested|Requested \d+\.\.\d+, got \d+\.\.",
         Reason.HUB_REFUSED,
         "does not give a part of an object",
         "What answers knows no ranges, as some gateways and caches: use the store itself as endpoint, or one that does.",
     ),
-    _said(
+    said(
         r"Got invalid \w{1,40} response|ill-formed document",
         Reason.HUB_REFUSED,
         "answers, but not as an object store does",
@@ -229,52 +243,3 @@ WITHOUT_STATUS = (
     ),
 )
 """What the client library says by itself, of an answer or of what it was given."""
-
-
-_LENT_NONE = "gets no credentials, as this pod's identity is refused"
-
-LENT = (
-    _said(
-        r"No OpenIDConnect provider found",
-        Reason.INVALID_TOKEN,
-        _LENT_NONE,
-        "Register the cluster's issuer, which is named, as an OIDC provider in IAM of the account that the role is in.",
-    ),
-    _said(
-        r"(?i)verification key from your identity provider|IDPCommunicationError",
-        Reason.HUB_UNREACHABLE,
-        _LENT_NONE,
-        "AWS cannot fetch the keys of the cluster's issuer: have its address (discovery document and JWKS) reachable from outside.",
-    ),
-    _said(
-        r"(?i)token audience|\baudience\b",
-        Reason.INVALID_TOKEN,
-        _LENT_NONE,
-        "Have the audience of the service account's token (sts.amazonaws.com, by the annotation or the projected volume) among those of the OIDC provider in IAM.",
-    ),
-    _said(
-        r"(?i)\bARN is invalid|ValidationError\b.{0,200}\barn\b",
-        Reason.INVALID_TOKEN,
-        _LENT_NONE,
-        "Correct the role in the service account's annotation (eks.amazonaws.com/role-arn): arn:aws:iam::ACCOUNT:role/NAME.",
-    ),
-    _said(
-        r"ExpiredToken|(?i:token (?:has )?expired)",
-        Reason.HUB_UNREACHABLE,
-        _LENT_NONE,
-        "The token of the pod is too old: the next try is a new pod with a fresh one. Where it stays so, have the clock of the node looked at.",
-    ),
-    _said(
-        r"(?i)no (?:pod identity )?association found|ResourceNotFoundException",
-        Reason.INVALID_TOKEN,
-        _LENT_NONE,
-        "Create the Pod Identity association of this namespace and service account with a role, or name a Secret in credentialsSecretRef.",
-    ),
-    _said(
-        r"invalid_grant|Invalid JWT Signature",
-        Reason.INVALID_TOKEN,
-        "does not accept the credentials",
-        GIVE_KEYS,
-    ),
-)
-"""What those say who lend credentials, where it tells more than that they refuse."""
