@@ -45,7 +45,7 @@ def test_a_range_beyond_a_copys_end_is_a_copy_that_is_cut_off(tmp_path: Path) ->
     beyond = Answer(416, b"", {"Content-Range": "bytes */500"})
     ended = both(tmp_path, {f"*/{SECOND}": beyond})
 
-    assert (ended.answer["reason"], "500 bytes long" in ended.answer["message"]) == ("WeightsCorrupt", True)
+    assert (ended.answer["reason"], "with 500 bytes" in ended.answer["message"]) == ("WeightsCorrupt", True)
 
 
 def test_a_pointer_that_is_served_in_a_files_place_is_told(tmp_path: Path) -> None:
@@ -128,6 +128,14 @@ def test_a_file_that_the_store_has_lost_is_told_from_a_store_that_refuses_all(
             "upgrade your plan",
             "plan or quota",
         ),
+        (
+            by_the_hub(401, "GatedRepo", "Access to model acme/tiny is restricted. Please log in."),
+            "GatedRepo",
+            "though one was sent",
+            "pass the token on",
+        ),
+        (Answer(403, b"RBAC: access denied", {"Server": "istio-envoy"}), "HubRefused", "RBAC", "AuthorizationPolicy"),
+        (Answer(403, b"", {"l5d-proxy-error": "unauthorized"}), "HubRefused", "403", "service mesh"),
         (
             Answer(403, b"", {"X-Error-Message": "The organization requires SSO"}),
             "InvalidToken",

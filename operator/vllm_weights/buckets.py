@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import httpx2
 import obstore
@@ -21,11 +20,13 @@ from obstore import exceptions
 from obstore.store import GCSStore, S3Store
 
 from vllm_weights import refusals, wire
+from vllm_weights.asking import Asking
 from vllm_weights.checksum import is_of
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.grammar import Name
 from vllm_weights.keys import check_keys
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
+from vllm_weights.store_words import STATUS
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
@@ -56,9 +57,9 @@ class Bucket:
 
     def __init__(self, name: Name, environment: Mapping[str, str], *, silence_seconds: float) -> None:
         self.where = f"{name.kind}://{name.bucket}" + (f"/{name.prefix}" if name.prefix else "")
-        self.kind = name.kind
-        self._lender = _lender(environment)
         endpoint = _endpoint(name, environment)
+        self._asking = Asking.of(name, endpoint, environment)
+        self._listed = False
         check_keys(name, environment)
         options: ClientConfig = {
             "connect_timeout": timedelta(seconds=min(wire.CONNECT_SECONDS, silence_seconds)),
@@ -76,16 +77,15 @@ class Bucket:
         """Every object under the prefix; the commit is a hash over names, sizes and ETags (a bucket has no revisions)."""
         with self._errors_named():
             found = self._all_names()
+        self._listed = bool(found)
         files = tuple(sorted((file for file in found.values() if file.path), key=lambda file: file.path))
         self._small = sorted((file for file in files if 0 < file.size <= SMALL_BYTES), key=lambda file: file.size)
         if not files and self._gives_what_it_does_not_list():
             raise refusals.no_store(self.where, "it lists nothing, and gives config.json all the same.")
         if not files:
-            raise WeightsError(
-                Reason.REPO_NOT_FOUND,
-                f"{self.where} holds no objects.",
-                "Check bucket and prefix: the prefix is the folder with config.json in it.",
-            )
+            remedy = "Check bucket and prefix: the prefix is the folder with config.json in it."
+            meant = WeightsError(Reason.REPO_NOT_FOUND, f"{self.where} holds no objects.", remedy)
+            raise self._asking.looked_at_first(meant, "")
         text = "".join(f"{file.path}\0{file.size}\0{file.version}\n" for file in files)
         return Listing(hashlib.sha256(text.encode()).hexdigest()[:40], _without_folders(files))
 
@@ -111,9 +111,7 @@ class Bucket:
         except FileNotFoundError:  # what a store says, having listed nothing
             return False
         except (exceptions.BaseError, OSError) as error:
-            return "Header" in str(error) and not refusals.STATUS.search(
-                str(error)
-            )  # an object without a store's headers
+            return "Header" in str(error) and not STATUS.search(str(error))  # an object without a store's headers
         return True
 
     @contextmanager
@@ -166,7 +164,7 @@ class Bucket:
             assert file is not None
             raise wire.source_changed(file, "the object was replaced") from error
         except (FileNotFoundError, exceptions.NotFoundError) as error:
-            raise refusals.absent(self.where, str(error), file.path if file else "") from error
+            raise refusals.absent(self.where, str(error), self._asking, file.path if file else "") from error
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise self._refusal(error, file) from error
         except BaseException as error:
@@ -175,8 +173,8 @@ class Bucket:
             raise refusals.cannot_be_asked(self.where, str(error)) from error
 
     def _refusal(self, error: Exception, file: RemoteFile | None) -> WeightsError:
-        meant = refusals.failure(error, f"{file.path} in {self.where}" if file else self.where, self.kind, self._lender)
-        is_refused = meant.reason is Reason.INVALID_TOKEN and refusals.STATUS.search(str(error))
+        meant = refusals.failure(error, self.where, self._asking, file.path if file else "", listed=self._listed)
+        is_refused = meant.reason is Reason.INVALID_TOKEN and STATUS.search(str(error))
         return (self._elsewhere() or meant) if is_refused or refusals.ELSEWHERE.search(str(error)) else meant
 
     def _elsewhere(self) -> WeightsError | None:
@@ -194,7 +192,7 @@ class Bucket:
             )
         region = answer.headers.get("x-amz-bucket-region", "")
         if answer.status_code in (301, 307, 400) and REGION.fullmatch(region):
-            return refusals.in_another_region(self.where, region)
+            return refusals.in_another_region(self.where, region, self._asking)
         host = ENDPOINT.search(answer.text) if answer.status_code == 301 else None
         return refusals.redirected(self.where, host[1], to_tls=False) if host else None
 
@@ -208,15 +206,6 @@ def _endpoint(name: Name, environment: Mapping[str, str]) -> str:
             f"{name.kind}://{name.bucket}", f"{key} is no address such as https://store.example.com"
         )
     return endpoint
-
-
-def _lender(environment: Mapping[str, str]) -> str:
-    """The host that lends the role of a service account (AWS), as the library makes it; empty without such a role."""
-    if not environment.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
-        return ""
-    own = environment.get("AWS_ENDPOINT_URL_STS", "")
-    region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return urlsplit(own).hostname or "" if own else f"sts.{region}.amazonaws.com"
 
 
 def _without_folders(files: tuple[RemoteFile, ...]) -> tuple[RemoteFile, ...]:

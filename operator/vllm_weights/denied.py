@@ -17,6 +17,8 @@ _BY_COUNTRY = re.compile(
 )
 _BY_ADDRESS = re.compile(r"(?i)\bIPs?\b|\baddress|\bnetwork|allow-?\s?list|proxy|firewall|\bVPN\b")
 _BY_POLICY = re.compile(r"(?i)\bpolic(?:y|ies)\b|\bblocked\b|curation|quarantine|malware|\bunsafe\b")
+_BY_A_MESH = re.compile(r"(?i)\bRBAC: access denied")
+_MESHES = re.compile(r"(?i)(?:istio-)?envoy")
 _TOKEN = re.compile(r"(?i)\btokens?\b")
 _LET_THROUGH = "where an allow-list of the hub or the organization, or a proxy on the way, refuses, ask who runs it to let the cluster through."
 _READ_ACCESS = (
@@ -42,6 +44,13 @@ def denied(response: httpx2.Response, asked: Asker, what: str) -> WeightsError:
     message = f"{asked.host} denies access to {what}: {said or 'HTTP 403'}."
     if not told and wire.is_page(response):
         return _by_page(response, asked, message, said)
+    if not told and _is_of_a_mesh(response, said):
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            message,
+            f"A policy of the service mesh before {asked.host} refuses: have it (Istio's AuthorizationPolicy, or the like) let in the pods of this "
+            "namespace.",
+        )
     if _ACCOUNT.search(said):
         return WeightsError(Reason.HUB_REFUSED, message, wire.ACCOUNT_REMEDY)
     if asked.has_token and _SIGN_ON.search(said):
@@ -54,6 +63,12 @@ def denied(response: httpx2.Response, asked: Asker, what: str) -> WeightsError:
             Reason.HUB_REFUSED, message, f"If it is private, name a secret with a token; {_LET_THROUGH}"
         )
     return WeightsError(Reason.INVALID_TOKEN, message, f"{_READ_ACCESS}; {_LET_THROUGH}")
+
+
+def _is_of_a_mesh(response: httpx2.Response, said: str) -> bool:
+    """Envoy's own words (Istio, Cilium), or none from it, or Linkerd's header."""
+    is_envoy = _MESHES.fullmatch(response.headers.get("server", "")) and said.lower() in ("", "access denied")
+    return bool(_BY_A_MESH.search(said) or is_envoy or "l5d-proxy-error" in response.headers)
 
 
 def _whatever_the_token(said: str, asked: Asker, *, is_own: bool) -> str:

@@ -59,6 +59,10 @@ class WeightsError(Exception):
         """Whether another try, unchanged, can succeed."""
         return self.reason in RETRYABLE and not self.is_final
 
+    def for_good(self) -> WeightsError:
+        """What it is when the last try failed by it, too."""
+        return self
+
     def as_json(self) -> dict[str, Any]:
         return {
             "version": 1,

@@ -14,7 +14,6 @@ from vllm_weights.disk import disk_errors_named
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.incoming import Incoming
 from vllm_weights.listing import Redirecting
-from vllm_weights.lost import settled
 from vllm_weights.progress import Progress, say_wait
 
 LONGEST_PAUSE_SECONDS = 60.0
@@ -157,7 +156,7 @@ class Fetching:
             except WeightsError as error:
                 tried = 1 if file.left_of(segment)[0] > before else tried + 1
                 if not error.retry or error.reason is Reason.DOWNLOAD_FAILED or tried >= self._patience.tries:
-                    raise _stuck(settled(error), file.item, file.left_of(segment)[0]) from error
+                    raise _stuck(error.for_good(), file.item, file.left_of(segment)[0]) from error
                 pause = self._patience.pause_seconds(tried, error)
                 say_wait(error, pause)
                 with self._progress.no_bytes_expected():

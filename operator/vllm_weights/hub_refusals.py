@@ -26,6 +26,8 @@ from vllm_weights.ranges import length_of, of_another_length
 
 THE_HUB = "huggingface.co"
 _REJECTED = re.compile(r"(?i)\breject|\bdenied by|\brefused by|\bbanned\b|\bblocked by")
+_TO_STRANGERS = re.compile(r"(?i)\blog ?in\b|be authenticated")
+"""The hub's words at a gate to who has sent no token."""
 _PENDING = re.compile(r"(?i)\bawait|\bpending\b|\breview")
 
 
@@ -178,6 +180,8 @@ class Asked:
                 message,
                 f"Wait until the authors let it in, then {REFRESH}; or use the token of an account that has access.",
             )
+        if self.has_token and response.status_code == 401 and _TO_STRANGERS.search(said):
+            return self._token_unseen(said)
         if self.is_the_hub:
             ask = f"Ask for access at https://{self.host}/{self.repo}"
         else:
@@ -187,6 +191,24 @@ class Asked:
         else:
             why, remedy = "and no token is given", f"{ask}, then name a secret with that account's token."
         return WeightsError(Reason.GATED_REPO, f"{self.repo} is gated, {why}.", remedy)
+
+    def _token_unseen(self, said: str) -> WeightsError:
+        """The answer to a stranger, though a token went along: it got lost, or who asks the hub has none of its own."""
+        if self.is_the_hub:
+            remedy = (
+                "What is on the way takes the token away (the Authorization header): ask who runs the proxy to let it through, or have NO_PROXY name "
+                f"{self.host}. Where the token's account never asked for access, ask for it at https://{self.host}/{self.repo}."
+            )
+        else:
+            remedy = (
+                f"Have whoever runs {self.host} pass the token on, or ask the hub with one of an account that has access (in its own settings of "
+                "that remote repository); or have hub.endpoint of the platform's settings name the hub itself."
+            )
+        return WeightsError(
+            Reason.GATED_REPO,
+            f"{self.repo} is gated, and {self.host} answers as to somebody without a token, though one was sent: {said}.",
+            remedy,
+        )
 
     def not_found(self, response: httpx2.Response | None = None) -> WeightsError:
         is_page = response is not None and response.status_code == 404 and wire.is_page(response)

@@ -25,12 +25,12 @@ from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
 from vllm_weights import VERSION, wire
-from vllm_weights.addresses import host_of, whole_address
+from vllm_weights.addresses import SETTINGS, host_of, whole_address
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.headers import DTYPE, MOST, MOST_DTYPES
 from vllm_weights.hub_refusals import Asked
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
-from vllm_weights.lost import refusal
+from vllm_weights.lost import Stores
 from vllm_weights.ranges import body_of_range
 from vllm_weights.tokens import bare_token
 
@@ -55,8 +55,7 @@ class HuggingFace:
         self.host = host_of(self.endpoint)
         token = bare_token(environment, "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
         self._asked = Asked(self.endpoint, self.host, repo, bool(token))
-        self._given: set[str] = set()
-        self._refused: set[str] = set()
+        self._stores = Stores(self.host, SETTINGS["HF_ENDPOINT"])
         self._silence_seconds = silence_seconds
         # False, not None: for None the library looks for a token in the home folder.
         self._api = HfApi(self.endpoint, token or False, library_name=wire.CLIENT_NAME, library_version=VERSION)
@@ -89,25 +88,16 @@ class HuggingFace:
             wire.connection_errors_named(self.host, self.endpoint),
             self._client.stream("GET", url, headers=headers) as response,
         ):
-            self._check_store(response, file)
+            if _is_store(response):
+                self._stores.check(response, file)
             with self._errors_named(commit, file):
                 hf_raise_for_status(response)
             if response.status_code not in (200, 206):
                 raise wire.common_failure(response, self.host)
             pieces = body_of_range(response, file, start, end, is_pinned=True)
             if _is_store(response):
-                self._given.add(response.url.host)
+                self._stores.gave(response)
             yield pieces
-
-    def _check_store(self, response: httpx2.Response, file: RemoteFile) -> None:
-        """What the store says to which the hub redirects is about its signed address, which the next try gets anew."""
-        of_the_address = 400 <= response.status_code < 500 and response.status_code not in (408, 416, 429)
-        if _is_store(response) and of_the_address:
-            response.read()
-            address = str(response.url)
-            is_same = address in self._refused
-            self._refused.add(address)
-            raise refusal(response, self.host, file, self._given, is_same)
 
     def checksum_is_none(self, file: RemoteFile) -> bool:
         """Never: the hub's digests are of the content."""

@@ -15,7 +15,6 @@ from vllm_weights.contents import CONFIG_FILES, Contents, contents_of
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.headers import Weights, weights_of
 from vllm_weights.listing import RemoteFile
-from vllm_weights.lost import settled
 from vllm_weights.request import Request
 from vllm_weights.selection import format_of, is_tokenizer, tokenizer_files
 from vllm_weights.summary import Config, compact, quantization_of, reductions, tamed
@@ -67,7 +66,7 @@ def _with_one_more_try(request: Request, environment: Mapping[str, str]) -> tupl
     try:
         return _inspected(request, environment)
     except WeightsError as error:
-        raise settled(error) from error
+        raise error.for_good() from error
 
 
 def _inspected(request: Request, environment: Mapping[str, str]) -> tuple[dict[str, Any], Config]:

@@ -27,9 +27,10 @@ from modelscope_hub.errors import (
 )
 
 from vllm_weights import VERSION, blame, wire
-from vllm_weights.addresses import host_of, whole_address
+from vllm_weights.addresses import SETTINGS, host_of, whole_address
 from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.listing import Digest, DigestKind, Listing, RemoteFile
+from vllm_weights.lost import Stores
 from vllm_weights.ranges import body_of_range
 from vllm_weights.tokens import bare_token
 
@@ -61,6 +62,7 @@ class ModelScope:
         # As the library itself sends it: older endpoints look at the cookie, newer ones at the header.
         headers = {"Authorization": f"Bearer {token}", "Cookie": f"m_session_id={token}"} if token else {}
         self._client = wire.client(headers, silence_seconds, parallelism)
+        self._stores = Stores(self.host, SETTINGS["MODELSCOPE_ENDPOINT"])
         self.asked_last = wire.asked_last(self._client, self.host)
         self._revision = DEFAULT_REVISION
 
@@ -90,10 +92,18 @@ class ModelScope:
             wire.connection_errors_named(self.host, self._endpoint),
             self._client.stream("GET", url, headers=headers) as response,
         ):
+            is_store = bool(response.history) and host_of(str(response.url)) != self.host
+            if is_store:
+                self._stores.check(response, file)
             if response.status_code not in (200, 206):
                 response.read()
                 raise self._failure(_error_of(response), file, wire.retry_after(response.headers))
-            yield body_of_range(response, file, start, end, is_pinned=False)
+            # A store's address with the checksum in it is of this content, and of none that came later.
+            is_pinned = bool(file.digest.value) and file.digest.value in str(response.url)
+            pieces = body_of_range(response, file, start, end, is_pinned=is_pinned)
+            if is_store:
+                self._stores.gave(response)
+            yield pieces
 
     def checksum_is_none(self, file: RemoteFile) -> bool:
         """Never: the digests are of the content."""
@@ -194,7 +204,11 @@ class ModelScope:
             )
         if self.has_token and self._token_is_refused():
             return self._bad_token()
-        hint = "that the token may read it" if self.has_token else "if it is private, name a secret with a token"
+        hint = (
+            "that the token's account may read it (where its page has people ask for access, ask for it there)"
+            if self.has_token
+            else "if it is private, name a secret with a token"
+        )
         return WeightsError(
             Reason.REPO_NOT_FOUND,
             f"{self.host} has no model {self.repo}, or hides it.",

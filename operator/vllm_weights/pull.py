@@ -17,7 +17,6 @@ from vllm_weights.failure import WeightsError
 from vllm_weights.fetching import Fetching, Patience
 from vllm_weights.folder import ModelFolder, manifest_of
 from vllm_weights.incoming import SEGMENT_BYTES, Incoming
-from vllm_weights.lost import settled
 from vllm_weights.progress import Progress, say, tell
 from vllm_weights.request import Request
 
@@ -87,7 +86,7 @@ class Pull:
             except WeightsError as error:
                 tried += 1
                 if not error.retry or tried >= patience.tries:
-                    raise settled(error) from error
+                    raise error.for_good() from error
                 pause = patience.pause_seconds(tried, error)
                 say("trying again", reason=str(error.reason), message=error.message, seconds=round(pause, 1))
                 self._wait(pause)

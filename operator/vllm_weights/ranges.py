@@ -14,6 +14,10 @@ from vllm_weights.whole import POINTER
 from vllm_weights.wire import source_changed, what_it_says
 
 LONGEST_NOTE_BYTES = 4096
+_ANOTHER_COPY = (
+    "A copy there, or in a proxy on the way, is cut off or out of date: have it cleared from the cache of whoever keeps it, "
+    "or have the platform's settings name the source itself, or another mirror of it."
+)
 
 
 def body_of_range(
@@ -65,15 +69,30 @@ def of_another_length(response: httpx2.Response, file: RemoteFile, length: int, 
             "Where it is a mirror, have it fetch the file itself (its copy was made without Git LFS), or set another; "
             "else have the repository's owner upload the file itself.",
         )
+    if length == 0:
+        return CutShort(host, file, length)
     how = f"it is {length} bytes long, not {file.size}{f' ({said})' if said and response.status_code == 200 else ''}"
     if not is_pinned:
         return source_changed(file, how)
+    if length < file.size:
+        return CutShort(host, file, length)
     return WeightsError(
         Reason.WEIGHTS_CORRUPT,
         f"{file.path} is at {host} not what was listed of this commit: {how}.",
-        "A copy there, or in a proxy on the way, is cut off or out of date: have it cleared from the cache of whoever keeps it, "
-        "or have the platform's settings name the source itself.",
+        _ANOTHER_COPY,
     )
+
+
+class CutShort(WeightsError):
+    """HubUnreachable: what keeps half a copy now may have fetched it whole by the next try."""
+
+    def __init__(self, host: str, file: RemoteFile, length: int) -> None:
+        message = f"{host} gives {file.path} with {length} bytes, where {file.size} were listed of this commit."
+        super().__init__(Reason.HUB_UNREACHABLE, message, _ANOTHER_COPY)
+
+    def for_good(self) -> WeightsError:
+        """WeightsCorrupt."""
+        return WeightsError(Reason.WEIGHTS_CORRUPT, self.message, _ANOTHER_COPY)
 
 
 def _words_of_a_small(response: httpx2.Response) -> str:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from vllm_weights.failure import Reason
 
 GIVE_KEYS = (
-    "Where these words name another fault, mend that. Else put valid keys into the Secret that credentialsSecretRef names, correct the "
-    "identity of the service account, or for a public bucket set AWS_SKIP_SIGNATURE or GOOGLE_SKIP_SIGNATURE to true."
+    "Put valid keys of this store into the Secret that credentialsSecretRef names, correct the identity of the service account, or for a "
+    "public bucket set AWS_SKIP_SIGNATURE or GOOGLE_SKIP_SIGNATURE to true; where these words name another fault, mend that."
 )
 
 NAME_KEYS = (
@@ -125,6 +125,13 @@ CODES = (
         "Set AWS_VIRTUAL_HOSTED_STYLE_REQUEST to true in the Secret, and AWS_ENDPOINT_URL with the bucket before the host.",
     ),
     said(
+        r"(?i)must be addressed using the specified endpoint",
+        Reason.HUB_REFUSED,
+        "lies at another endpoint",
+        "Have AWS_ENDPOINT_URL name the endpoint that these words name, of the bucket's own region, and AWS_REGION that region (in the Secret, or "
+        "sources.s3 of the platform's settings).",
+    ),
+    said(
         r"(?i)requester pays|UserProjectMissing",
         Reason.HUB_REFUSED,
         "has who reads it pay",
@@ -172,8 +179,8 @@ CODES = (
         r"SignatureDoesNotMatch",
         Reason.INVALID_TOKEN,
         "does not accept the credentials",
-        "The secret key is not that key id's, or has a slip: put both anew into the Secret that credentialsSecretRef names. Where they are right, set "
-        "AWS_REGION to the store's own, and see whether a proxy before it changes the host or path that is signed.",
+        "Where the keys may be wrong (a slip in the secret key, or the key of another id), put both anew into the Secret that credentialsSecretRef "
+        "names. Where they are right, set AWS_REGION to the store's own, and see whether a proxy before it changes the host or path that is signed.",
     ),
     said(
         r"InvalidAccessKeyId|ExpiredToken|InvalidToken|TokenRefreshRequired|invalid_grant"

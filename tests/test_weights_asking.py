@@ -1,0 +1,104 @@
+"""How a store is asked is looked at before keys and rights are blamed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from obstore import exceptions
+
+from tests.hub.running import Ended, run
+from tests.stores.mirror import Answer, Mirror
+from vllm_weights import refusals
+from vllm_weights.asking import Asking
+
+pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
+
+KEYS = {"AWS_ACCESS_KEY_ID": "minio", "AWS_SECRET_ACCESS_KEY": "s3cr3ts3cr3t", "AWS_REGION": "us-east-1"}
+
+
+def error(code: str, message: str = "No.") -> bytes:
+    return f"<Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+
+
+def looked_up(tmp_path: Path, environment: dict[str, str]) -> Ended:
+    request = {"source": "s3://models/llama", "backoffSeconds": 0, "tries": 1}
+    return run("inspect", request, tmp_path / "work", environment)
+
+
+def asked_like(tmp_path: Path, endpoint: str, switches: dict[str, str], answer: Answer) -> Ended:
+    """What an inspection ends in at an address that the store's is part of."""
+    with Mirror({}, {"*": answer}) as store:
+        return looked_up(tmp_path, {**KEYS, "AWS_ENDPOINT_URL": f"{store.url}{endpoint}", **switches})
+
+
+BUCKETS = b"<ListAllMyBucketsResult><Buckets><Bucket><Name>models</Name></Bucket></Buckets></ListAllMyBucketsResult>"
+BY_HOST = {"AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "switches", "answer", "advice"),
+    [
+        ("", BY_HOST, Answer(200, BUCKETS), "take the switch out"),
+        ("", BY_HOST, Answer(403, error("AccessDenied", "perform: s3:ListAllMyBuckets")), "take the switch out"),
+        ("", BY_HOST, Answer(404, error("NoSuchBucket")), "take the switch out"),
+        ("/minio", {}, Answer(403, error("SignatureDoesNotMatch")), "has a path (/minio)"),
+        ("", {}, Answer(403, error("SignatureDoesNotMatch")), "host or path"),
+        ("", {}, Answer(403, error("InvalidAccessKeyId")), "another store, region or account"),
+    ],
+)
+def test_how_a_store_is_asked_is_looked_at_before_the_keys(
+    tmp_path: Path, endpoint: str, switches: dict[str, str], answer: Answer, advice: str
+) -> None:
+    ended = asked_like(tmp_path, endpoint, switches, answer)
+
+    assert ended.code == 3 and advice in ended.answer["remedy"], ended.output
+
+
+def test_keys_of_another_store_that_are_shown_to_amazon_are_told() -> None:
+    said = "Error performing GET https://s3.us-east-1.amazonaws.com - Server returned non-2xx status code: 403 Forbidden: <Code>InvalidAccessKeyId</Code>"
+    meant = refusals.failure(exceptions.GenericError(said), "s3://models/llama", Asking("s3", "models"))
+
+    assert "no AWS_ENDPOINT_URL is given" in meant.remedy and "sources.s3.endpoint" in meant.remedy
+
+
+def test_a_signature_that_fails_for_objects_alone_is_no_matter_of_the_keys(tmp_path: Path) -> None:
+    listing = b"""<ListBucketResult><Name>models</Name><Prefix>llama/</Prefix><KeyCount>1</KeyCount><IsTruncated>false</IsTruncated>
+    <Contents><Key>llama/a b/config.json</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"x"</ETag><Size>2</Size></Contents>
+    <Contents><Key>llama/config.json</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"x"</ETag><Size>2</Size></Contents>
+    <Contents><Key>llama/model.safetensors</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"x"</ETag><Size>2</Size></Contents>
+    </ListBucketResult>"""
+    refused = Answer(403, error("SignatureDoesNotMatch"))
+    with Mirror({}, {"*/config.json": refused, "*.safetensors": refused, "*": Answer(200, listing)}) as store:
+        ended = looked_up(tmp_path, {**KEYS, "AWS_ENDPOINT_URL": store.url})
+
+    assert (ended.answer["reason"], ended.code) == ("InvalidToken", 3), ended.output
+    assert "they are right" in ended.answer["remedy"]
+
+
+@pytest.mark.parametrize("endpoint", ["https://s3.us-east-1.amazonaws.com", "http://store.svc", ""])
+def test_an_address_of_another_region_is_to_go_with_the_region(endpoint: str) -> None:
+    meant = refusals.in_another_region("s3://models", "eu-west-1", Asking("s3", "models", endpoint))
+
+    assert "AWS_REGION to eu-west-1" in meant.remedy
+    assert ("AWS_ENDPOINT_URL" in meant.remedy) is bool(endpoint)
+
+
+@pytest.mark.parametrize("host", ["169.254.170.23", "metadata.google.internal"])
+def test_a_proxy_on_the_way_to_who_lends_credentials_is_told(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    said = f"Error performing GET http://{host}/v1/credentials in 5ms - Server returned non-2xx status code: 403 Forbidden: <html><title>ERROR</title></html>"
+    monkeypatch.setenv("HTTP_PROXY", "http://squid.corp:3128")
+    meant = refusals.failure(exceptions.GenericError(said), "s3://models/llama", Asking("s3", "models"))
+
+    assert f"NO_PROXY name {host}" in meant.remedy and "squid.corp:3128" in meant.message
+    monkeypatch.setenv("NO_PROXY", host)
+    assert "NO_PROXY" not in refusals.failure(exceptions.GenericError(said), "s3://a", Asking("s3", "a")).remedy
+
+
+def test_a_list_that_breaks_off_inside_its_xml_is_asked_for_again(tmp_path: Path) -> None:
+    cut = b"<ListBucketResult><Name>models</Name><Contents><Key>llama/config.json"
+    with Mirror({}, {"*": Answer(200, cut)}) as store:
+        ended = looked_up(tmp_path, {**KEYS, "AWS_ENDPOINT_URL": store.url})
+
+        assert len(store.asked) == 2
+    assert (ended.answer["reason"], "half a list" in ended.answer["message"]) == ("HubRefused", True), ended.output
