@@ -115,7 +115,7 @@ def test_a_file_that_the_store_has_lost_is_told_from_a_store_that_refuses_all(
             "Wait until",
         ),
         (by_the_hub(403, "GatedRepo", "Access is restricted."), "GatedRepo", "gated", "huggingface.co, as a rule"),
-        (in_words(401, "Bad props auth token"), "InvalidToken", "Bad props auth token", "must know it, not the hub"),
+        (in_words(401, "Bad props auth token"), "InvalidToken", "Bad props auth token", "one of the hub's"),
         (
             in_words(403, "Package download was blocked by Curation due to policies violated"),
             "HubRefused",

@@ -308,35 +308,3 @@ def test_a_filters_page_is_no_word_of_modelscopes(token: str | None) -> None:
         listed(host, token)
 
     assert caught.value.reason is Reason.HUB_REFUSED and "filter" in caught.value.remedy
-
-
-LISTED_FILE = RemoteFile("model.safetensors", 4, Digest(DigestKind.SHA256, "ab" * 32))
-LATE = {"X-Tengine-Error": "denied by req auth: expired timestamp"}
-
-
-@pytest.mark.parametrize(
-    ("headers", "advice"),
-    [(LATE, "set its clock"), ({}, "look at what it redirects to"), ({}, "sources.modelscope.endpoint")],
-)
-def test_a_store_that_refuses_is_asked_again_by_a_fresh_address(headers: dict[str, str], advice: str) -> None:
-    with Host(403, b"<html><title>403 Forbidden</title></html>", headers) as store, Host(302) as host:
-        host.headers["Location"] = store.url.replace("127.0.0.1", "localhost")
-        opened = source(host.url, "ms-secret")
-        with pytest.raises(WeightsError) as caught:
-            read_start(opened, "", LISTED_FILE, 4)
-
-    assert (caught.value.reason, caught.value.retry) == (Reason.HUB_UNREACHABLE, True)
-    assert "localhost, where 127.0.0.1" in caught.value.message
-    assert "token" not in caught.value.remedy and advice in caught.value.remedy
-
-
-@pytest.mark.parametrize(("body", "path"), [(b"", "/any"), (b"ab", f"/lfs/{'ab' * 32}")])
-def test_a_store_that_gives_too_little_is_no_source_that_changed(body: bytes, path: str) -> None:
-    with Host(200, body) as store, Host(302) as host:
-        host.headers["Location"] = store.url.replace("127.0.0.1", "localhost") + path
-        with pytest.raises(WeightsError) as caught:
-            read_start(source(host.url), "", LISTED_FILE, 4)
-
-    assert (caught.value.reason, caught.value.retry) == (Reason.HUB_UNREACHABLE, True)
-    assert caught.value.for_good().reason is Reason.WEIGHTS_CORRUPT
-    assert f"with {len(body)} bytes" in caught.value.message

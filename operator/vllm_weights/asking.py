@@ -11,6 +11,14 @@ from vllm_weights.failure import WeightsError
 from vllm_weights.grammar import Name
 
 _YES = ("true", "1", "yes", "on", "y")
+_IDENTITIES = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_SKIP_SIGNATURE",
+)
+_CHINA = re.compile(r"\bs3\.(cn-[a-z]+-\d)\.amazonaws\.com(?!\.)")
 _UNLIKE_IN_ADDRESSES = re.compile(r"[^\w./~-]")
 
 
@@ -23,19 +31,24 @@ class Asking:
     endpoint: str = ""
     lender: str = ""
     by_host: bool = False
+    has_identity: bool = True
+    """Whether keys, or a role of the pod's own, are given: else a node's role is what is shown."""
 
     @classmethod
     def of(cls, name: Name, endpoint: str, environment: Mapping[str, str]) -> Asking:
         by_host = environment.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "").strip().lower() in _YES
-        return cls(name.kind, name.bucket, endpoint, _lender(environment), name.kind == "s3" and by_host)
+        is_s3, lender = name.kind == "s3", _lender(environment)
+        has_identity = not is_s3 or any(environment.get(key) for key in _IDENTITIES)
+        return cls(name.kind, name.bucket, endpoint, lender, is_s3 and by_host, has_identity)
 
     def looked_at_first(self, meant: WeightsError, said: str, path: str = "", *, listed: bool = False) -> WeightsError:
         """A refusal, its remedy preceded by what of the way of asking may be at fault; as it is where nothing may.
 
         `path`: of an object; `listed`: its list came with the same keys.
         """
-        first = "" if meant.retry else self._no_bucket if not path else ""
-        first = first or self._before_keys(said, path, listed=listed)
+        first = self._of_the_address(said)
+        if not first and not meant.retry:
+            first = (self._no_bucket if not path else "") or self._before_keys(said, path, listed=listed)
         if first:
             meant.remedy = f"{first} Else: {meant.remedy}"
         return meant
@@ -51,7 +64,24 @@ class Asking:
             "out, or put the bucket before the host."
         )
 
+    def _of_the_address(self, said: str) -> str:
+        host = urlsplit(self.endpoint).hostname or ""
+        if "dns error" in said and (found := _CHINA.search(self.endpoint or said)):
+            return (
+                f"Amazon's domain in China is another: have AWS_ENDPOINT_URL be https://s3.{found[1]}.amazonaws.com.cn."
+            )
+        if host.startswith("vpce-") and "NotValidForName" in said:
+            return f"An interface endpoint is asked with a word before its name: have AWS_ENDPOINT_URL be https://bucket.{host}."
+        if host.endswith(".amazonaws.com") and self.endpoint.startswith("http://") and "explicit deny" in said:
+            return "AWS_ENDPOINT_URL begins with http://, and many buckets deny all that is not encrypted: have it begin with https://."
+        return ""
+
     def _before_keys(self, said: str, path: str, *, listed: bool) -> str:
+        if not self.has_identity and ("AccessDenied" in said or "InvalidAccessKeyId" in said):
+            return (
+                "Neither keys nor a role of the pod's own were given, so those of the node were shown: name a Secret in credentialsSecretRef, or give "
+                "the service account a role."
+            )
         if "SignatureDoesNotMatch" in said:
             return self._signed(path, listed=listed)
         if "InvalidAccessKeyId" not in said or self.kind != "s3":

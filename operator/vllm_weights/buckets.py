@@ -201,6 +201,12 @@ def _endpoint(name: Name, environment: Mapping[str, str]) -> str:
     """The store's own address, empty where none is given. Raises InvalidArgument for what is none."""
     keys = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT") if name.kind == "s3" else ("GOOGLE_BASE_URL",)
     key, endpoint = next(((key, environment[key].strip()) for key in keys if environment.get(key)), ("", ""))
+    if ".blob.core.windows.net" in endpoint or ".dfs.core.windows.net" in endpoint:
+        raise WeightsError(
+            Reason.INVALID_ARGUMENT,
+            f"{key} names Azure's Blob Storage, which does not speak S3.",
+            "Mount it as a volume (pvc://), or have the model in a store that speaks S3.",
+        )
     if endpoint and not ADDRESS.fullmatch(endpoint):
         raise refusals.cannot_be_asked(
             f"{name.kind}://{name.bucket}", f"{key} is no address such as https://store.example.com"

@@ -73,7 +73,7 @@ def contents_of(request: Request, environment: Mapping[str, str]) -> Iterator[Co
         wanted = _Wanted(request.source, request.revision, request.commit)
         source, listing = _opened(request, wanted, environment, open_sources)
         indexed, index_bytes = _index(source, listing, request)
-        wish = Wish(request.include, request.exclude, request.trust_remote_code, request.load_format)
+        wish = Wish(request.include, request.exclude, request.trust_remote_code, request.load_format, request.source)
         selection = select(listing.files, wish, indexed)
         check_names(selection.files)
         _check_choice(request, listing, selection, indexed)

@@ -63,7 +63,8 @@ class Asked:
                 return WeightsError(
                     Reason.REVISION_NOT_FOUND,
                     f"{self.repo} has no revision {revision!r}.",
-                    "Correct spec.revision: a branch, a tag or a whole commit id; leave it out for main. "
+                    f"Correct the revision where {self.repo} is named (revision, tokenizerRevision, adapters[].revision, or what stands behind the @): "
+                    "a branch, a tag or a whole commit id; leave it out for main. "
                     f"Where that is a commit that was there before, the repository was rewritten: {REFRESH}.",
                 )
         if page := self._page_from_elsewhere(response):
@@ -123,9 +124,15 @@ class Asked:
             Reason.HUB_REFUSED,
             f"{self.host} redirects to {other}, which wants a token (HTTP {response.status_code}{words}); ours goes to no other host "
             f"than {self.host}, the one that the settings name.",
-            f"Where the token is of {other}, have hub.endpoint of the platform's settings name {response.url.scheme}://{other}; "
+            f"Where the token is of {other}, have hub.endpoint of the platform's settings name {response.url.scheme}://{other}{self._path_before(response)}; "
             f"else have {self.host} serve {self.repo} itself.",
         )
+
+    def _path_before(self, response: httpx2.Response) -> str:
+        """What stands in an address before the hub's own paths: a mirror's name in a repository manager."""
+        path = response.url.path
+        ends = [at for part in ("/api/models/", f"/{self.repo}/") if (at := path.find(part)) >= 0]
+        return path[: min(ends)] if ends else ""
 
     def _is_a_login(self, response: httpx2.Response) -> bool:
         """The library takes a 401 without a code for a missing repository; with a token it is the token, as a rule.
@@ -219,15 +226,15 @@ class Asked:
             f" ({said})" if said and "X-Error-Code" not in (response.headers if response is not None else {}) else ""
         )
         hint = "that the token may read it" if self.has_token else "if it is private, name a secret with a token"
+        token = ", and passes tokens on" if self.has_token else ""
+        of_mirror = (
+            f"; else ask who runs {self.host} whether it mirrors this one, may and can ask the hub for it now{token}, and see that hub.endpoint of the "
+            "platform's settings has its whole path, or have it name the hub itself"
+        )
         return WeightsError(
             Reason.REPO_NOT_FOUND,
             f"{self.host} has no model {self.repo}, or hides it{words}.",
-            f"Check the spelling; {hint}"
-            + (
-                f"; that {self.host} mirrors it, and that hub.endpoint of the platform's settings has its whole path."
-                if words
-                else "."
-            ),
+            f"Check the spelling; {hint}{'' if self.is_the_hub else of_mirror}.",
         )
 
     def _file_is_gone(self, file: RemoteFile, revision: str, response: httpx2.Response) -> WeightsError:

@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
     HFValidationError,
     OfflineModeIsEnabled,
 )
-from huggingface_hub.hf_api import RepoSibling
+from huggingface_hub.hf_api import BlobLfsInfo, RepoFile, RepoSibling
 
 # Documented, though the library's types do not say that it exports them.
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
@@ -70,6 +70,9 @@ class HuggingFace:
             info = self._api.model_info(self.repo, revision=wanted, files_metadata=True, timeout=self._silence_seconds)
             files = {file.path: file for file in map(_file, info.siblings or [])}
             parameters = _parameters(info.safetensors.parameters) if info.safetensors else {}
+            if any(file.size < 0 for file in files.values()) and info.sha:
+                # Mirrors leave the question for sizes out (Olah), and have them in the tree all the same.
+                files |= {file.path: file for file in self._tree(info.sha)}
         if any(file.size < 0 for file in files.values()):
             raise WeightsError(
                 Reason.HUB_REFUSED,
@@ -79,6 +82,14 @@ class HuggingFace:
         if not info.sha or not COMMIT.fullmatch(str(info.sha)):
             raise self._asked.not_understood(ValueError(f"the commit is {str(info.sha)[:60]!a}"))
         return Listing(str(info.sha), tuple(files.values()), parameters)
+
+    def _tree(self, commit: str) -> Iterator[RemoteFile]:
+        try:
+            for entry in self._api.list_repo_tree(self.repo, recursive=True, revision=commit):
+                if isinstance(entry, RepoFile):
+                    yield RemoteFile(entry.path, _size(entry.size), _digest(entry.blob_id, entry.lfs))
+        except HfHubHTTPError:  # One that has no tree, either.
+            return
 
     @contextmanager
     def stream(self, commit: str, file: RemoteFile, start: int, end: int) -> Iterator[Iterator[bytes | memoryview]]:
@@ -164,13 +175,17 @@ def _is_store(response: httpx2.Response) -> bool:
 def _file(sibling: RepoSibling) -> RemoteFile:
     """Raises TypeError or ValueError for what no hub says; a file without a size has -1."""
     size = _size(sibling.size)
-    digest = Digest(DigestKind.GIT_BLOB, sibling.blob_id.lower()) if sibling.blob_id else Digest(DigestKind.NONE)
     if sibling.lfs is not None:
         size = _size(sibling.lfs.size or sibling.size)
-        digest = Digest(DigestKind.SHA256, sibling.lfs.sha256.lower()) if sibling.lfs.sha256 else digest
     if not isinstance(sibling.rfilename, str):
         raise TypeError("a file has no name")
-    return RemoteFile(sibling.rfilename, size, digest)
+    return RemoteFile(sibling.rfilename, size, _digest(sibling.blob_id, sibling.lfs))
+
+
+def _digest(blob_id: str | None, lfs: BlobLfsInfo | None) -> Digest:
+    if lfs is not None and lfs.sha256:
+        return Digest(DigestKind.SHA256, lfs.sha256.lower())
+    return Digest(DigestKind.GIT_BLOB, blob_id.lower()) if blob_id else Digest(DigestKind.NONE)
 
 
 def _parameters(said: Mapping[str, int]) -> dict[str, int]:

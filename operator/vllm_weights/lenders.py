@@ -26,6 +26,12 @@ LENT = (
         "Have STS of this region activated in the account (account settings of IAM), or set AWS_REGION to one where it is.",
     ),
     said(
+        r"(?i)Gaia id not found|IAM returned 404",
+        Reason.INVALID_TOKEN,
+        "gets no credentials, as the account that it is to stand for does not exist",
+        "Correct the annotation of the service account (iam.gke.io/gcp-service-account), or create the account that it names.",
+    ),
+    said(
         r"(?i)thumbprint",
         Reason.INVALID_TOKEN,
         _LENT_NONE,
@@ -147,6 +153,11 @@ def _not_lent(status: int, whole: str, where: str, short: str) -> WeightsError:
             Reason.INVALID_TOKEN,
             f"{where} needs credentials: none are given, and the node lends none ({short}).",
             f"{NAME_KEYS} Where the node's own role may read it, let pods reach the node's metadata service.",
+        )
+    if status == 0 and "//169.254.170.23" in whole:
+        remedy = "See that the Pod Identity Agent (the add-on eks-pod-identity-agent) runs on this node, and that the namespace may reach 169.254.170.23."
+        return WeightsError(
+            Reason.HUB_UNREACHABLE, f"{where}: no credentials can be had: {with_cause(whole, short)}", remedy
         )
     if status == 0:
         remedy = (

@@ -36,6 +36,12 @@ def refused(
             f"Ask who runs the way out (a proxy, a gateway) to let these pods through to {host}, or have a mirror set (hub.endpoint of the "
             "platform's settings).",
         )
+    if said.startswith("Jwt "):
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"The service mesh before {host} takes the token for one of its own, and refuses it (HTTP 401){words}.",
+            f"Have the mesh's RequestAuthentication leave {host} out; the token itself may be right.",
+        )
     if has_login:
         return WeightsError(
             Reason.INVALID_TOKEN,
@@ -53,7 +59,11 @@ def refused(
             "it name a mirror that wants none.",
         )
     where = f" (https://{host}/settings/tokens)" if is_the_hub else ""
-    whose = "" if is_the_hub else f"; {host} must know it, not the hub that it mirrors"
+    whose = (
+        ""
+        if is_the_hub
+        else f": one of {host}'s own, or, where it passes tokens on to the hub that it mirrors, one of the hub's"
+    )
     return WeightsError(
         Reason.INVALID_TOKEN,
         f"{host} does not accept the token: it is wrong, expired or revoked{words}.",

@@ -108,11 +108,13 @@ class RefusedByStore(WeightsError):
     def for_good(self) -> WeightsError:
         """What it is when no fresh address helped: the file's fault where others came from there, a gate's where a page came."""
         stores = self._stores
-        if self._host in stores.given and not self._is_old:
+        is_lost = self._status in (404, 410) and "NoSuchKey" in self._words
+        if is_lost or (self._host in stores.given and not self._is_old):
             fetch = f"Have whoever runs {stores.hub} fetch the file again. " if stores.is_mirror else ""
+            others = "has lost" if is_lost else "gives others and not"
             return WeightsError(
                 Reason.WEIGHTS_MISSING,
-                f"{self._host}, where {stores.hub} keeps its files, gives others and not {self._path} ({self._words}).",
+                f"{self._host}, where {stores.hub} keeps its files, {others} {self._path} ({self._words}).",
                 f"{fetch}Where the hub has lost it, have the repository's owner upload the file again, or name another revision or a copy.",
             )
         if self._is_page and self._status in (401, 403) and not self._is_old:

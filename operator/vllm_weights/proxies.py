@@ -238,5 +238,8 @@ def refused(through: Proxy | None, host: str, status: int, why: str) -> WeightsE
     if status >= 500:
         remedy = "Have whoever runs the proxy look at its way to that host; where it may be reached without it, have NO_PROXY name it."
         return WeightsError(Reason.HUB_UNREACHABLE, message, remedy)
-    remedy = "Have the proxy (its list of allowed hosts) let these pods through to that host, or have a mirror set that may be reached."
+    remedy = (
+        "Have the proxy (its list of allowed hosts) let these pods through to that host, or have a mirror set that may be reached; where that host may "
+        "be reached without it, as one inside the company, have NO_PROXY name it."
+    )
     return WeightsError(Reason.HUB_REFUSED, message, remedy)

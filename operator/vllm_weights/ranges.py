@@ -71,6 +71,8 @@ def of_another_length(response: httpx2.Response, file: RemoteFile, length: int, 
         )
     if length == 0:
         return CutShort(host, file, length)
+    if said and response.headers.get("content-type", "").startswith("application/json") and response.status_code == 200:
+        return InItsPlace(host, file, said)
     how = f"it is {length} bytes long, not {file.size}{f' ({said})' if said and response.status_code == 200 else ''}"
     if not is_pinned:
         return source_changed(file, how)
@@ -81,6 +83,22 @@ def of_another_length(response: httpx2.Response, file: RemoteFile, length: int, 
         f"{file.path} is at {host} not what was listed of this commit: {how}.",
         _ANOTHER_COPY,
     )
+
+
+class InItsPlace(WeightsError):
+    """HubUnreachable: an error that comes with status 200 may be one that passes."""
+
+    def __init__(self, host: str, file: RemoteFile, said: str) -> None:
+        super().__init__(
+            Reason.HUB_UNREACHABLE,
+            f"{host} answers with an error in the place of {file.path}: {said}.",
+            "It is tried again. Where it stays so, it has not got the file that it lists: have whoever keeps it there upload or fetch it again, or take "
+            "another source.",
+        )
+
+    def for_good(self) -> WeightsError:
+        """WeightsMissing."""
+        return WeightsError(Reason.WEIGHTS_MISSING, self.message, self.remedy)
 
 
 class CutShort(WeightsError):

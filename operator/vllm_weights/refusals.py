@@ -48,7 +48,7 @@ def failure(error: Exception, where: str, asking: Asking, path: str = "", *, lis
     if isinstance(error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError) or status:
         meant = _by_status(status, error, where, short, asking)
         return asking.looked_at_first(meant, said, path, listed=listed)
-    return _of_the_network(whole, where, short, asking.kind)
+    return asking.looked_at_first(_of_the_network(whole, where, short, asking.kind), whole)
 
 
 class CutList(WeightsError):

@@ -54,6 +54,8 @@ class Wish:
     exclude: tuple[str, ...] | None = None
     trust_remote_code: bool = False
     load_format: str | None = None
+    source: str = "The source"
+    """As messages call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,14 +212,14 @@ def _order(file: RemoteFile) -> tuple[bool, str]:
 
 def _check(selection: Selection, wish: Wish, indexed: frozenset[str] | None, files: tuple[RemoteFile, ...]) -> None:
     if selection.format == "none" or not selection.weights:
-        asked = f" in the format {wish.load_format!r}" if wish.load_format else ""
+        asked = f" in the format {wish.load_format!r} (loadFormat)" if wish.load_format else ""
         patterns = " among the files that include and exclude leave" if wish.include or wish.exclude else ""
         where, remedy = near_miss(files)
         raise WeightsError(
             Reason.WEIGHTS_MISSING,
-            f"The source holds no weights that vLLM can load{asked}{patterns}{where}.",
-            f"{remedy}Name a source with .safetensors, .bin, .pt or .gguf files at its top (vLLM loads no .pth, .h5, .msgpack or "
-            "ONNX), or correct the patterns.",
+            f"{wish.source} holds no weights that vLLM can load{asked}{patterns}{where}.",
+            f"{remedy}Name a source, or a revision of it, with .safetensors, .bin, .pt or .gguf files at its top (vLLM loads no .pth, .h5, .msgpack or "
+            f"ONNX), or correct {'loadFormat, include or exclude' if wish.load_format else 'include and exclude'}.",
         )
     models = {GGUF_SHARD.sub("", file.path) for file in selection.weights}
     if selection.format == "gguf" and len(models) > 1:

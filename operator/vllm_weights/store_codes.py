@@ -98,7 +98,8 @@ CODES = (
         r"\bkms:Decrypt\b",
         Reason.INVALID_TOKEN,
         "may not be read with these credentials",
-        "Grant kms:Decrypt, on the key that the store's words name, to the identity that they name.",
+        "Grant kms:Decrypt, on the key that the store's words name, to the identity that they name; a key of another account has to allow it in its "
+        "own policy, too.",
     ),
     said(
         r"(?i)form of Server Side Encryption|server-side-encryption-customer|SSECustomer",
@@ -107,7 +108,7 @@ CODES = (
         "Its objects are encrypted with a key of the customer's own (SSE-C), which nobody gives here: store them with SSE-S3 or SSE-KMS.",
     ),
     said(
-        r"(?i)HTTP request to an HTTPS server|plain HTTP request was sent to HTTPS port",
+        r"(?i)HTTP request to an HTTPS server|must be made over a secure connection|plain HTTP request was sent to HTTPS port",
         Reason.HUB_REFUSED,
         "is asked in plain HTTP and wants TLS",
         "Have AWS_ENDPOINT_URL (GOOGLE_BASE_URL) begin with https://.",
@@ -119,7 +120,7 @@ CODES = (
         "Have AWS_ENDPOINT_URL name the port of the store's API (MinIO's is 9000, most often), not of its console.",
     ),
     said(
-        r"SecondLevelDomainForbidden|VirtualHostDomainRequired|(?i:must be addressed using \S+ (?:third level domain|virtual))",
+        r"SecondLevelDomainForbidden|VirtualHostDomainRequired|(?i:must be addressed using \S+ (?:third level domain|virtual)|supports only virtual)",
         Reason.HUB_REFUSED,
         "wants the bucket in its host name",
         "Set AWS_VIRTUAL_HOSTED_STYLE_REQUEST to true in the Secret, and AWS_ENDPOINT_URL with the bucket before the host.",
@@ -173,7 +174,8 @@ CODES = (
         r"(?i)access key has length|MalformedAccessKeyId|InvalidCredential\b",
         Reason.INVALID_TOKEN,
         "does not accept the credentials",
-        "These look like keys of another store: put this one's own (of R2 an R2 API token's) into the Secret that credentialsSecretRef names.",
+        "These look like keys of another store, or the two are swapped (AWS_ACCESS_KEY_ID is the shorter): put this one's own (of R2 an R2 API "
+        "token's) into the Secret that credentialsSecretRef names.",
     ),
     said(
         r"SignatureDoesNotMatch",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from urllib.parse import quote, unquote, urlsplit
 
 from vllm_weights.failure import Reason, WeightsError
@@ -48,8 +49,24 @@ def bare_token(environment: Mapping[str, str], *variables: str) -> str:
                 f"The token in {variable} holds a character that no token has: a line's end, a space, or a letter or quote that is not ASCII.",
                 "Put the bare token, in one line, into the Secret that tokenSecretRef names.",
             )
+        if fault := _no_token(token):
+            raise WeightsError(
+                Reason.INVALID_TOKEN,
+                f"The token in {variable} {fault}.",
+                "Put the bare token into the Secret that tokenSecretRef names (Kubernetes itself encodes what stands under stringData).",
+            )
         if token:
             return token
+    return ""
+
+
+def _no_token(token: str) -> str:
+    """What is wrong with a token that somebody packed once more than needed; "" where nothing is."""
+    if len(token) > 1 and token[0] == token[-1] and token[0] in "'\"":
+        return "stands between quotes"
+    with suppress(ValueError):
+        if re.fullmatch(rb"(?:hf_|ms-)[\w-]{8,}\s*", base64.b64decode(token, validate=True)):
+            return "is in base64 once more"
     return ""
 
 

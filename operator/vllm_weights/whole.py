@@ -58,5 +58,5 @@ def pointer_in_place_of(file: RemoteFile) -> WeightsError:
     return WeightsError(
         Reason.WEIGHTS_CORRUPT,
         f"{file.path} is a Git LFS pointer that was uploaded as the file.",
-        "Upload the file itself (git lfs install, then git lfs push; or hf upload), or name another revision.",
+        "Upload the file itself (its clone lacks it: git lfs install, then git lfs pull; to a hub git lfs push or hf upload), or name another revision.",
     )

@@ -131,12 +131,18 @@ def unreachable(host: str, why: str, url: httpx2.URL | str | None = None) -> Wei
 def _breaks_off(host: str, why: str, through: Proxy | None = None) -> WeightsError:
     if "redirects by its own name" in host and through is None:
         return _another_port(host, why)
+    before = re.search(r", to which (\S+) redirects", host)
+    filtered = (
+        f" Where that host is none that {before[1]} keeps its files at (a filter's page), ask who runs the way out to let these pods through to {before[1]}."
+        if before
+        else ""
+    )
     by, what = (f", by way of {through},", f"{through}, ") if through else ("", "")
     return WeightsError(
         Reason.HUB_UNREACHABLE,
         f"{host} cannot be reached{by} or breaks off: {why.rstrip('.')}.",
         f"Check that the namespace may reach it ({what}NetworkPolicy, proxy variables, DNS), and its status page; "
-        "for a mirror set its address in the platform's settings (hub.endpoint, sources.modelscope.endpoint).",
+        f"for a mirror set its address in the platform's settings (hub.endpoint, sources.modelscope.endpoint).{filtered}",
     )
 
 
@@ -215,9 +221,15 @@ def words_of(text: str, *, is_page: bool = False) -> str:
     return line.rstrip(". ") if len(line) <= _MOST_SAID else f"{line[: _MOST_SAID - 1]}…"
 
 
+_BY_A_GUARD = re.compile(r"(?i)error code: 10\d\d|cloudflare|\bIP\b|your address")
+"""In what a 429 says that comes of a guard before the hub."""
+
+
 def limited(host: str, said: str, seconds: float | None, *, has_token: bool = False) -> WeightsError:
     """Of a 429, in the words of who limits."""
-    if has_token:
+    if _BY_A_GUARD.search(said):
+        remedy = "Wait, or have fewer downloads at a time: what stands before it limits by address, whatever the token; or use another mirror, or the hub itself."
+    elif has_token:
         remedy = "Wait, have fewer downloads at a time, or a plan of the token's account with a higher limit; or use a mirror."
     else:
         remedy = "Set a token: signed-in clients have a higher limit; or wait, or use a mirror."

@@ -1,0 +1,62 @@
+"""What mirrors leave out, keep to themselves, or say in the hub's own codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.hub.running import Ended
+from tests.stores.mirror import Answer, Mirror, asked, by_the_hub, files_of
+
+pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
+
+GATE = "/api/models/*"
+TOKEN = {"HF_TOKEN": "hf_secretsecret"}
+
+
+def test_sizes_that_a_mirror_leaves_out_of_its_list_are_taken_from_its_tree(tmp_path: Path) -> None:
+    with Mirror(files_of(tmp_path)) as mirror:
+        whole = asked("inspect", tmp_path, mirror)
+        info = json.loads(mirror.listed())
+        bare = {**info, "siblings": [{"rfilename": entry["rfilename"]} for entry in info["siblings"]]}
+        tree = [
+            {"type": "file", "path": entry["rfilename"], "oid": entry["blobId"], "size": entry["size"]}
+            | ({"lfs": {**entry["lfs"], "oid": entry["lfs"]["sha256"]}} if "lfs" in entry else {})
+            for entry in info["siblings"]
+        ]
+        as_json = {"Content-Type": "application/json"}
+        mirror.answers["*/tree/*"] = Answer(200, json.dumps(tree).encode(), as_json)
+        mirror.answers["/api/models/*"] = Answer(200, json.dumps(bare).encode(), as_json)
+        ended = asked("inspect", tmp_path, mirror)
+
+    assert (ended.code, ended.answer.get("bytes")) == (0, whole.answer["bytes"]), ended.output
+
+
+@pytest.mark.parametrize(("token", "fault"), [('"hf_abcdefghijkl"', "quotes"), ("aGZfYWJjZGVmZ2hpamts", "base64")])
+def test_a_token_that_is_packed_once_more_is_told_before_it_is_sent(tmp_path: Path, token: str, fault: str) -> None:
+    with Mirror(files_of(tmp_path)) as mirror:
+        ended = asked("inspect", tmp_path, mirror, {"HF_TOKEN": token})
+
+        assert not mirror.asked
+    assert (ended.answer["reason"], ended.code) == ("InvalidToken", 3)
+    assert fault in ended.answer["message"] and token not in ended.output
+
+
+def looked(tmp_path: Path, answers: dict[str, Answer | bytes], environment: dict[str, str] | None = None) -> Ended:
+    with Mirror({}, answers) as mirror:
+        return asked("inspect", tmp_path, mirror, environment)
+
+
+def test_the_hubs_own_code_from_a_mirror_leads_to_who_runs_it(tmp_path: Path) -> None:
+    ended = looked(tmp_path, {GATE: by_the_hub(401, "RepoNotFound", "Repository not found")})
+
+    assert ended.answer["reason"] == "RepoNotFound"
+    assert "whether it mirrors this one" in ended.answer["remedy"] and "hub itself" in ended.answer["remedy"]
+
+
+def test_a_meshs_own_token_is_not_the_hubs(tmp_path: Path) -> None:
+    ended = looked(tmp_path, {GATE: Answer(401, b"Jwt is not in the form of Header.Payload.Signature")}, TOKEN)
+
+    assert ended.answer["reason"] == "HubRefused" and "RequestAuthentication" in ended.answer["remedy"]
