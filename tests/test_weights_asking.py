@@ -102,3 +102,71 @@ def test_a_list_that_breaks_off_inside_its_xml_is_asked_for_again(tmp_path: Path
 
         assert len(store.asked) == 2
     assert (ended.answer["reason"], "half a list" in ended.answer["message"]) == ("HubRefused", True), ended.output
+
+
+def refused(said: str, asking: Asking) -> str:
+    whole = f"Error performing GET https://store/models - Server returned non-2xx status code: 403 Forbidden: {said}"
+    return refusals.failure(exceptions.PermissionDeniedError(whole), "s3://models/llama", asking).remedy
+
+
+@pytest.mark.parametrize(
+    ("said", "asking", "advice"),
+    [
+        ("<Code>AccessDenied</Code>", Asking("s3", "models", has_identity=False), "those of the node were shown"),
+        (
+            "<Code>AccessDenied</Code><Message>with an explicit deny in a policy",
+            Asking("s3", "models", "http://s3.us-east-1.amazonaws.com"),
+            "have it begin with https://",
+        ),
+        (
+            "<Code>InvalidRequest</Code><Message>supports only virtual style requests",
+            Asking("s3", "m"),
+            "bucket before",
+        ),
+        (
+            "<Code>AccessDenied</Code><Message>perform: kms:Decrypt",
+            Asking("s3", "models"),
+            "in its own policy, too",
+        ),
+    ],
+)
+def test_what_of_the_address_or_the_identity_may_be_at_fault_comes_first(
+    said: str, asking: Asking, advice: str
+) -> None:
+    assert advice in refused(said, asking)
+
+
+@pytest.mark.parametrize(
+    ("said", "asking", "advice"),
+    [
+        (
+            'GET https://s3.cn-north-1.amazonaws.com/models - HTTP error: error sending request\n"dns error"',
+            Asking("s3", "models"),
+            "https://s3.cn-north-1.amazonaws.com.cn",
+        ),
+        (
+            "GET https://vpce-1.s3.us-east-1.vpce.amazonaws.com - HTTP error\nInvalidCertificate(NotValidForName",
+            Asking("s3", "models", "https://vpce-1.s3.us-east-1.vpce.amazonaws.com"),
+            "https://bucket.vpce-1.s3.us-east-1.vpce.amazonaws.com",
+        ),
+        (
+            "Error performing GET http://169.254.170.23/v1/credentials - HTTP error: error sending request",
+            Asking("s3", "models"),
+            "eks-pod-identity-agent",
+        ),
+        (
+            "Error performing GET http://169.254.169.254/computeMetadata/v1/instance/service-accounts/default/token - Server returned non-2xx "
+            "status code: 404 Not Found: Unable to generate access token; Gaia id not found for email a@b",
+            Asking("gs", "models"),
+            "iam.gke.io/gcp-service-account",
+        ),
+    ],
+)
+def test_addresses_that_are_nearly_right_are_told_with_the_right_one(said: str, asking: Asking, advice: str) -> None:
+    assert advice in refusals.failure(exceptions.GenericError(said), "s3://models/llama", asking).remedy
+
+
+def test_a_store_that_does_not_speak_s3_is_told_before_it_is_asked(tmp_path: Path) -> None:
+    ended = looked_up(tmp_path, {**KEYS, "AWS_ENDPOINT_URL": "https://acme.blob.core.windows.net"})
+
+    assert (ended.answer["reason"], "Azure" in ended.answer["message"]) == ("InvalidArgument", True)

@@ -60,3 +60,21 @@ def test_a_meshs_own_token_is_not_the_hubs(tmp_path: Path) -> None:
     ended = looked(tmp_path, {GATE: Answer(401, b"Jwt is not in the form of Header.Payload.Signature")}, TOKEN)
 
     assert ended.answer["reason"] == "HubRefused" and "RequestAuthentication" in ended.answer["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [("config.json", b"", "no config.json to say"), ("vocabulary.json", b"[]", "CTranslate2")],
+)
+def test_weights_that_vllm_cannot_begin_with_are_told_before_they_are_taken(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    files = files_of(tmp_path)
+    if content:
+        files = {"config.json": files["config.json"], "model.bin": b"x" * 300, name: content}
+    else:
+        del files[name]
+    with Mirror(files) as mirror:
+        ended = asked("inspect", tmp_path, mirror)
+
+    assert (ended.answer["reason"], words in ended.answer["message"]) == ("WeightsMissing", True), ended.output

@@ -76,6 +76,7 @@ def contents_of(request: Request, environment: Mapping[str, str]) -> Iterator[Co
         wish = Wish(request.include, request.exclude, request.trust_remote_code, request.load_format, request.source)
         selection = select(listing.files, wish, indexed)
         check_names(selection.files)
+        _check_config(request, listing, selection)
         _check_choice(request, listing, selection, indexed)
         _check_other_index(source, listing, selection, request)
         tokenizer = _tokenizer(request, environment, open_sources)
@@ -131,6 +132,16 @@ def _index(source: Source, listing: Listing, request: Request) -> tuple[frozense
     if named is not None and request.include is None and request.load_format not in OTHER_FORMATS:
         _check_that_all_are_there(INDEX, named, listing)
     return named, total
+
+
+def _check_config(request: Request, listing: Listing, selection: Selection) -> None:
+    """Raises WeightsMissing where nothing says what the weights are of. A GGUF file says so by itself."""
+    if selection.format != "gguf" and not any(listing.file(name) for name in CONFIG_FILES):
+        raise WeightsError(
+            Reason.WEIGHTS_MISSING,
+            f"{request.source} holds weights, and no config.json to say of which model.",
+            "Upload the model's config.json (and tokenizer) beside its weights, as save_pretrained writes them, or name a source that has it.",
+        )
 
 
 def _check_choice(request: Request, listing: Listing, selection: Selection, indexed: frozenset[str] | None) -> None:

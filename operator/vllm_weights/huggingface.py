@@ -88,7 +88,7 @@ class HuggingFace:
             for entry in self._api.list_repo_tree(self.repo, recursive=True, revision=commit):
                 if isinstance(entry, RepoFile):
                     yield RemoteFile(entry.path, _size(entry.size), _digest(entry.blob_id, entry.lfs))
-        except HfHubHTTPError:  # One that has no tree, either.
+        except (HfHubHTTPError, ValueError, KeyError, TypeError):  # One that has no tree, either.
             return
 
     @contextmanager

@@ -41,6 +41,8 @@ HEADS = frozenset({"joint_head.safetensors", "sparse_linear.pt", "colbert_linear
 READ_FOLDER = re.compile(r"\d+_\w+|speech_tokenizer|audio_tokenizer|whisper-large-v3|adapters/[^/]+")
 """Folders that vLLM reads: layers of sentence-transformers (1_Pooling, 2_Dense), and what audio models and Jina keep apart."""
 SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})(\.\w+)")
+_CTRANSLATE = re.compile(r"(?:shared_|source_|target_)?vocabulary\.(?:json|txt)")
+"""What lies beside a model.bin of CTranslate2, and of nobody else."""
 BRACES = re.compile(r"\{([^{}]*,[^{}]*)\}")
 MOST_FORMS = 64
 GGUF_SHARD = re.compile(r"-\d{5}-of-\d{5}(?=\.gguf$)")
@@ -211,6 +213,14 @@ def _order(file: RemoteFile) -> tuple[bool, str]:
 
 
 def _check(selection: Selection, wish: Wish, indexed: frozenset[str] | None, files: tuple[RemoteFile, ...]) -> None:
+    if {file.path for file in selection.weights} == {"model.bin"} and any(
+        _CTRANSLATE.fullmatch(file.path) for file in files
+    ):
+        raise WeightsError(
+            Reason.WEIGHTS_MISSING,
+            f"{wish.source} is a model of CTranslate2 (model.bin with its vocabulary), as faster-whisper takes it.",
+            "Name the model that it was made from: vLLM loads the weights of Transformers.",
+        )
     if selection.format == "none" or not selection.weights:
         asked = f" in the format {wish.load_format!r} (loadFormat)" if wish.load_format else ""
         patterns = " among the files that include and exclude leave" if wish.include or wish.exclude else ""
