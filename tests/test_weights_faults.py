@@ -277,8 +277,9 @@ def test_a_volume_that_may_only_be_read_is_named(hub: Hub, small_disk: Path) -> 
 def test_what_a_disk_refuses_is_told_apart(
     tmp_path: Path, number: int, reason: Reason, retry: bool, advice: str
 ) -> None:
+    (folder := tmp_path / "volume").mkdir(mode=0o555)
     with pytest.raises(WeightsError) as caught, disk_errors_named(tmp_path):
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, os.strerror(number), str(folder / "model"))
 
     assert (caught.value.reason, caught.value.retry) == (reason, retry)
     assert advice in caught.value.remedy

@@ -13,6 +13,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -47,6 +48,12 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_RETRY if error.retry else EXIT_PERMANENT
     except (SystemExit, KeyboardInterrupt):
         raise
+    except ImportError as error:
+        print(without_secrets(traceback.format_exc(), environment), file=sys.stderr, flush=True)
+        remedy = "The image of the weights program lacks this, or it does not fit: set images.weights of the platform's settings to a whole one."
+        incomplete = WeightsError(Reason.DOWNLOAD_FAILED, f"{type(error).__name__}: {error}.", remedy, is_final=True)
+        termination.write(incomplete.as_json(), environment)
+        return EXIT_PERMANENT
     except BaseException as error:  # The last resort: still one JSON answer, and the traceback in the log.
         print(without_secrets(traceback.format_exc(), environment), file=sys.stderr, flush=True)
         remedy = "Look at the log of this container, and report it."
@@ -75,22 +82,27 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]
     if arguments in (["prepare"], ["clear"]):
         return prepare(environment) if arguments == ["prepare"] else clear(environment)
     requests, as_list = parse(environment)
-    signal.signal(signal.SIGTERM, _end_now)
+    progress = Progress()
+    signal.signal(signal.SIGTERM, partial(_end_now, progress))
     if arguments == ["inspect"]:
         with _given_up_after(LONGEST_INSPECTION_SECONDS):
             return inspect(requests, as_list, environment)
     _allow_open_files()
-    progress = Progress()
     file = Path(environment.get("PROGRESS_FILE") or DEFAULT_PROGRESS_FILE)
     with served(progress, int(environment.get("PROGRESS_PORT") or DEFAULT_PROGRESS_PORT)):
         return Pull(environment, progress, file).run(requests, as_list)
 
 
-def _end_now(_signal: int, _frame: FrameType | None) -> None:
+def _end_now(progress: Progress, _signal: int, _frame: FrameType | None) -> None:
     """Nothing needs saving: what was counted is on the disk."""
-    error = WeightsError(
-        Reason.DOWNLOAD_FAILED, "The pod was told to end.", "The next try goes on where this one stopped."
-    )
+    message, remedy = "The pod was told to end.", "The next try goes on where this one stopped."
+    if progress.phase == "waiting":
+        message = "The pod was told to end while it waited: another pull of the same destination holds its lock."
+        remedy = (
+            "The next try goes on with what that one has brought. Where no such pull runs, a pod or a node that is gone still holds the "
+            "lock: find who has the volume mounted, and end it."
+        )
+    error = WeightsError(Reason.DOWNLOAD_FAILED, message, remedy)
     termination.write(error.as_json(), os.environ)
     os._exit(EXIT_RETRY)
 

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,7 +87,8 @@ class Fetching:
             thread.join(max(0.0, deadline - time.monotonic()))
         if not any(thread.is_alive() for thread in threads):  # A descriptor in use by one must not get a new meaning.
             for file in self._files:
-                file.close()
+                with suppress(OSError):  # What is still open is kept by no pull: the failure that ended it is known.
+                    file.close()
 
     def _look_for_stall(self) -> None:
         silent = self._progress.silent_seconds()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from vllm_weights.contents import Item
+from vllm_weights.errnos import Kind, kind_of
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.incoming import state_name
 from vllm_weights.listing import OWN_FOLDER
@@ -30,11 +31,11 @@ LOOK_AT_LOCK_SECONDS = 0.2
 
 
 class ModelFolder:
-    """Destination and partial folder of one model; the caller holds the lock while changing them."""
+    """Destination and partial folder of one model; the caller holds the lock while changing them. Raises the volume's OSError."""
 
     def __init__(self, destination: str | None) -> None:
         path = Path(destination or "")
-        if not destination or not path.is_absolute() or path == Path(path.anchor) or path.is_mount():
+        if not destination or not path.is_absolute() or path == Path(path.anchor) or _is_mount(path):
             raise WeightsError(
                 Reason.INVALID_ARGUMENT,
                 f"destination {destination!r} is no folder that can be made and renamed.",
@@ -53,11 +54,17 @@ class ModelFolder:
         path = self.destination.with_name(f".{self.destination.name}.lock")
         if _is_in_the_way(path):  # Opening a link would empty what it points at, opening a pipe would never end.
             _remove(path)
-        with path.open("w") as file:
-            while not _try_lock(file.fileno()):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            while not _try_lock(descriptor):
                 waiting()
                 time.sleep(LOOK_AT_LOCK_SECONDS)
             yield
+        finally:
+            with contextlib.suppress(
+                OSError
+            ):  # Nothing was written: whatever the volume says now, it is not about the lock.
+                os.close(descriptor)
 
     def manifest(self) -> dict[str, Any] | None:
         """The manifest of the complete model, None where there is none that can be read."""
@@ -94,12 +101,12 @@ class ModelFolder:
         path = self.partial / MANIFEST
         path.write_text(json.dumps(manifest, indent=1))
         _sync(path)
-        for folder, _, _ in os.walk(self.partial, topdown=False):
-            _sync(Path(folder))
+        for folder, _, _ in os.walk(self.partial, topdown=False, onerror=_unless_gone):
+            _sync_folder(Path(folder))
         if self.destination.exists():
             self.destination.rename(self._old)
         self.partial.rename(self.destination)
-        _sync(self.destination.parent)
+        _sync_folder(self.destination.parent)
         self._remove_old()
         shutil.rmtree(self.destination / OWN_FOLDER / "incoming", ignore_errors=True)
         (self.destination / OWN_FOLDER / "verified").unlink(missing_ok=True)
@@ -145,7 +152,7 @@ class ModelFolder:
                 _remove(target)
 
     def _remove_others(self, wanted: set[str]) -> None:
-        for folder, folders, names in os.walk(self.partial):
+        for folder, folders, names in os.walk(self.partial, onerror=_unless_gone):
             links = [name for name in folders if Path(folder, name).is_symlink()]
             for name in (*names, *links):
                 path = Path(folder, name)
@@ -192,6 +199,15 @@ def _is_manifest(found: object) -> bool:
     return entries and isinstance(found.get("bytes"), int)
 
 
+def _is_mount(path: Path) -> bool:
+    """False for what is not there. Raises OSError where the volume does not tell."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return os.path.ismount(path)
+
+
 def _text_of(path: Path) -> str:
     """A file's text; empty for what is no file of its own: a pipe would never end."""
     return path.read_text(errors="replace") if _size_of(path) >= 0 else ""
@@ -227,9 +243,25 @@ def _try_lock(descriptor: int) -> bool:
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             return False
+        if kind_of(error) is Kind.LOST and error.errno != errno.ENOLCK:
+            raise
         # Some network file systems have no locks; one Job per volume is then all that protects it.
         print(f"this volume cannot lock ({error.strerror}): no second pull may use it now", file=sys.stderr)
     return True
+
+
+def _unless_gone(error: OSError) -> None:
+    """For os.walk, which else says nothing of a folder that cannot be read."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
+
+
+def _sync_folder(path: Path) -> None:
+    try:
+        _sync(path)
+    except OSError as error:
+        if kind_of(error) is not Kind.CANNOT and error.errno != errno.EBADF:
+            raise  # Of the others some network file systems have no sync of a folder: what it says is on their server.
 
 
 def _sync(path: Path) -> None:

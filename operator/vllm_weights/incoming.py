@@ -10,6 +10,7 @@ import hashlib
 import os
 import struct
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from vllm_weights.checksum import RunningChecksum
@@ -61,10 +62,13 @@ class Incoming:
         return sum(self._done)
 
     def close(self) -> None:
+        """Raises what the volume says of the last bytes, once: some storage finds its quota used up only now."""
         if self._open:
-            os.close(self._data)
-            os.close(self._counters)
             self._open = False
+            try:
+                os.close(self._data)
+            finally:
+                os.close(self._counters)
 
     def claim(self) -> int | None:
         """The next segment that nobody fetches, for the caller alone until `give_back`; None where all are taken."""
@@ -109,7 +113,8 @@ class Incoming:
         if (at + count) // WRITE_BACK_BYTES != at // WRITE_BACK_BYTES:
             # On dirty pages the advice only starts the writing; they stay in the cache, where the checksum reads them.
             start = max(segment * self.segment_bytes, at + count - 2 * WRITE_BACK_BYTES)
-            os.posix_fadvise(self._data, start, at + count - start, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):  # Advice: not every file system takes it.
+                os.posix_fadvise(self._data, start, at + count - start, os.POSIX_FADV_DONTNEED)
 
     def missing_on_disk(self) -> int:
         """Bytes the disk has yet to find room for."""

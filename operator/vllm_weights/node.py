@@ -40,12 +40,17 @@ def prepare(environment: Mapping[str, str], root: Path = ROOT) -> dict[str, Any]
 
 
 def clear(environment: Mapping[str, str], root: Path = ROOT) -> dict[str, Any]:
-    """Removes the folder with everything in it, and its namespace's when that is empty. Fine when it is gone."""
+    """Removes the folder with everything in it, and its namespace's when that is empty. Fine when it is gone. Raises WeightsError."""
     folder = _folder(environment, root)
     if not shutil.rmtree.avoids_symlink_attacks:  # whoever may write inside must not choose what is removed
         raise RuntimeError("this platform cannot remove a folder safely")
-    if folder.exists():
-        shutil.rmtree(folder)
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        what = f"The folder cannot be removed: {error.strerror or error} ({error.filename or folder})."
+        remedy = "Let the platform see to the folder of nodeCache.path on this node: its disk, what is mounted there, its attributes."
+        raise WeightsError(Reason.DOWNLOAD_FAILED, what, remedy) from error
     with suppress(OSError):  # other weights of the namespace are there, or it is gone
         folder.parent.rmdir()
     return {"version": 1, "ok": True}

@@ -48,15 +48,26 @@ class Pull:
         return {"version": 1, "ok": True, **totals, "seconds": seconds, "parts": parts}
 
     def _one(self, request: Request) -> dict[str, Any]:
-        with ExitStack() as held:
+        volume = Path(request.destination or "")
+        with disk_errors_named(volume, only_in=volume.parent), ExitStack() as held:
             folder = ModelFolder(request.destination)
-            with disk_errors_named(folder.destination):
-                held.enter_context(folder.locked(self._wait_for_lock))
-                complete = self._complete(request, folder)
+            refused = self._held(folder, held)
+            complete = self._complete(request, folder)
             if complete is not None:
                 return complete
             self.progress.phase = "listing"
-            return self._bring(request, folder, self._listed(request, held))
+            return self._bring(request, folder, self._listed(request, held), refused)
+
+    def _held(self, folder: ModelFolder, held: ExitStack) -> WeightsError | None:
+        """None, with the lock. Where nothing may be written and a model is there already, what says so: it may be what is asked for."""
+        try:
+            with disk_errors_named(folder.destination):
+                held.enter_context(folder.locked(self._wait_for_lock))
+        except WeightsError as refused:
+            if refused.retry or folder.manifest() is None:
+                raise
+            return refused
+        return None
 
     def _complete(self, request: Request, folder: ModelFolder) -> dict[str, Any] | None:
         """The answer where the very same was pulled before; asks nobody."""
@@ -91,11 +102,15 @@ class Pull:
                 say("trying again", reason=str(error.reason), message=error.message, seconds=round(pause, 1))
                 self._wait(pause)
 
-    def _bring(self, request: Request, folder: ModelFolder, contents: Contents) -> dict[str, Any]:
+    def _bring(
+        self, request: Request, folder: ModelFolder, contents: Contents, refused: WeightsError | None
+    ) -> dict[str, Any]:
         items = contents.items
         manifest = manifest_of(request.source, contents.commit, _asked(request), items)
         if folder.holds(manifest):
             return self._already(request, folder, manifest)
+        if refused is not None:
+            raise refused
         fetched_before = self.progress.bytes_fetched
         self.progress.expect(sum(item.file.size for item in items), len(items))
         with disk_errors_named(folder.destination):
@@ -121,7 +136,8 @@ class Pull:
     def _check_room(self, folder: ModelFolder, files: list[Incoming]) -> None:
         """Better at once than after an hour. What a volume calls free may lie (quotas): a write tells the truth."""
         missing = sum(file.missing_on_disk() for file in files)
-        disk = os.statvfs(folder.partial)
+        with disk_errors_named(folder.destination):
+            disk = os.statvfs(folder.partial)
         free = disk.f_bavail * disk.f_frsize
         if files and disk.f_blocks and missing + KEPT_FREE_BYTES > free:
             raise disk_full(folder.destination, f"{missing} bytes are to come and {free} are free")
