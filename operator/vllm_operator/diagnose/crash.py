@@ -251,6 +251,8 @@ def _unknown(seen: Evidence, exit_code: int | None) -> Failure:
 
 def _error(seen: Evidence, exit_code: int | None) -> str:
     """The error to show; "" where the only one says that the server was asked to stop, or none kept it from that."""
+    if exit_code in (137, _TERMINATED) and seen.served and not (seen.fatal or seen.engine_lost):
+        return ""  # what ended it says nothing, and what was said before was lived through
     root = seen.root or ("" if exit_code == _TERMINATED else seen.complaint)
     return "" if root.startswith(_ASKED_TO_STOP) else root
 
