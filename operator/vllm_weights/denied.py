@@ -60,9 +60,13 @@ def denied(response: httpx2.Response, asked: Asker, what: str) -> WeightsError:
         return WeightsError(Reason.HUB_REFUSED, message, remedy)
     if not asked.has_token:
         return WeightsError(
-            Reason.HUB_REFUSED, message, f"If it is private, name a secret with a token; {_LET_THROUGH}"
+            Reason.HUB_REFUSED, message, f"{_named(said)}If it is private, name a secret with a token; {_LET_THROUGH}"
         )
-    return WeightsError(Reason.INVALID_TOKEN, message, f"{_READ_ACCESS}; {_LET_THROUGH}")
+    return WeightsError(Reason.INVALID_TOKEN, message, f"{_named(said)}{_READ_ACCESS}; {_LET_THROUGH}")
+
+
+def _named(said: str) -> str:
+    return "Where these words name a fault of their own, mend that. Else: " if said else ""
 
 
 def _is_of_a_mesh(response: httpx2.Response, said: str) -> bool:

@@ -65,7 +65,10 @@ class Asked:
                     f"{self.repo} has no revision {revision!r}.",
                     f"Correct the revision where {self.repo} is named (revision, tokenizerRevision, adapters[].revision, or what stands behind the @): "
                     "a branch, a tag or a whole commit id; leave it out for main. "
-                    f"Where that is a commit that was there before, the repository was rewritten: {REFRESH}.",
+                    f"Where that is a commit that was there before, the repository was rewritten: {REFRESH}."
+                    + (
+                        "" if self.is_the_hub else f" Where the hub has it, have {self.host} fetch the repository anew."
+                    ),
                 )
         if page := self._page_from_elsewhere(response):
             return self._in_its_place(page)

@@ -169,6 +169,7 @@ def _not_lent(status: int, whole: str, where: str, short: str) -> WeightsError:
     return WeightsError(
         Reason.INVALID_TOKEN,
         f"{where}: this pod's identity is lent no credentials: {short}",
-        "Let its service account have the role: the trust policy of the role or the association that names it (AWS), "
+        "Where these words name a fault of their own, mend that; else let its service account have the role: the trust policy of the role or the "
+        "association that names it (AWS), "
         "roles/iam.workloadIdentityUser (Google). The bucket's own policies have not been asked.",
     )

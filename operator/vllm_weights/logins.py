@@ -67,7 +67,8 @@ def refused(
     return WeightsError(
         Reason.INVALID_TOKEN,
         f"{host} does not accept the token: it is wrong, expired or revoked{words}.",
-        f"Put a valid token with read access into the secret{where}{whose}.",
+        f"{'Where these words name a fault of their own, mend that. Else put' if words else 'Put'} a valid token with read access into the secret"
+        f"{where}{whose}.",
     )
 
 

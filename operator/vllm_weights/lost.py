@@ -89,8 +89,8 @@ class RefusedByStore(WeightsError):
             )
         if not stores.is_mirror:
             return (
-                f"{again}a proxy on the way changes what is asked, that host lets nobody through from here ({stores.a_mirror}), or the file is "
-                "lost (have its owner upload it again)."
+                f"{again}a proxy on the way changes what is asked, or the file is lost (have its owner upload it again), or that host lets nobody "
+                f"through from here: {stores.a_mirror}."
             )
         if self._is_old:
             led = (

@@ -161,7 +161,7 @@ CODES = (
         r"(?i)region must be specified|home region|(?:wrong|incorrect|invalid|unexpected|mismatch\w*) region|\bregion\b[^<.]{0,60}(?:is wrong|mismatch|not match|invalid|incorrect)",
         Reason.HUB_REFUSED,
         "is asked for another region",
-        "Set AWS_REGION to the region of the bucket, which with stores other than AWS stands in the endpoint's name, as a rule (in the Secret, or "
+        "Set AWS_REGION to the region of the bucket, which these words name or, with stores other than AWS, the endpoint does (in the Secret, or "
         "sources.s3.region of the platform's settings). Where that is right, put valid keys into the Secret that credentialsSecretRef names.",
     ),
     said(

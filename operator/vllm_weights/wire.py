@@ -13,7 +13,7 @@ from http import HTTPStatus
 import httpx2
 
 from vllm_weights import VERSION, blame, proxies, tls
-from vllm_weights.addresses import bare
+from vllm_weights.addresses import bare, is_public
 from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.listing import RemoteFile
 from vllm_weights.proxies import Proxy
@@ -134,7 +134,7 @@ def _breaks_off(host: str, why: str, through: Proxy | None = None) -> WeightsErr
     before = re.search(r", to which (\S+) redirects", host)
     filtered = (
         f" Where that host is none that {before[1]} keeps its files at (a filter's page), ask who runs the way out to let these pods through to {before[1]}."
-        if before
+        if before and not is_public(host)
         else ""
     )
     by, what = (f", by way of {through},", f"{through}, ") if through else ("", "")
@@ -221,7 +221,7 @@ def words_of(text: str, *, is_page: bool = False) -> str:
     return line.rstrip(". ") if len(line) <= _MOST_SAID else f"{line[: _MOST_SAID - 1]}…"
 
 
-_BY_A_GUARD = re.compile(r"(?i)error code: 10\d\d|cloudflare|\bIP\b|your address")
+_BY_A_GUARD = re.compile(r"(?i)error code: 10\d\d|cloudflare")
 """In what a 429 says that comes of a guard before the hub."""
 
 
