@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
+from vllm_operator.diagnose.collected import collected
 from vllm_operator.diagnose.downloads import (
     from_weights_log,
     is_cut_download,
@@ -11,7 +12,6 @@ from vllm_operator.diagnose.downloads import (
     of_a_download_that_went_well,
 )
 from vllm_operator.diagnose.failure import MAX_BYTES, Failure, failure
-from vllm_operator.diagnose.lines import read_text
 from vllm_operator.diagnose.log import Evidence, gather
 from vllm_operator.diagnose.neighbours import perhaps_charged, unless_its_own
 from vllm_operator.diagnose.reasons import Reason
@@ -109,9 +109,9 @@ _OF_A_KILL: Final = (
 
 def diagnose_log(text: object, exit_code: int | None = None) -> Failure:
     """The failure a log shows; `ServerCrashed` with an excerpt when no rule knows it. Takes any text or bytes, never raises."""
-    raw = read_text(text)
-    said = from_weights_log(raw) or (None if exit_code else of_a_download_that_went_well(raw))
-    if said is None and is_cut_download(raw):
+    raw = collected(text)
+    said = from_weights_log(raw, exit_code) or (None if exit_code else of_a_download_that_went_well(raw))
+    if said is None and is_cut_download(raw, exit_code):
         said = of_a_download(raw, exit_code)
     if said is not None:
         return said.on("", exit_code)

@@ -24,28 +24,38 @@ _WRAPPED = re.compile(r'\{\\"(?:version|event)\\":')
 _BODIES: Final = ("log", "message", "msg", "MESSAGE", "line", "body", "textPayload")
 _CUT_ANSWER = re.compile(r'"reason": ?"(?P<reason>\w{3,40})", ?"message": ?(?P<message>"(?:[^"\\]|\\.)*")')
 _KILLED: Final = 137
+_MAY_PASS: Final = 1
+_FINAL: Final = 3
+"""How the program ends when it has answered."""
 _GOES_ON: Final = "The next try goes on from there."
 
 
-def from_weights_log(text: str) -> Failure | None:
+def from_weights_log(text: str, exit_code: int | None = None) -> Failure | None:
     """What the weights program said at the end of its log, with what stands before it as the excerpt; None for other logs.
 
     Its answer is the last line, but for what others may write after it: a line of stderr, of a wrapper's, of the collector's.
+    Progress behind an answer is of a newer try, which has not answered; of several the one counts that the exit code is of.
     """
     lines = _lines(text)
+    answers: list[Failure] = []
     for index in range(len(lines) - 1, max(len(lines) - _LINES_AFTER, 0) - 1, -1):
+        if not answers and _TELLS_PROGRESS.search(lines[index]):
+            return None
         if _ANSWER.search(lines[index]) or index == len(lines) - 1:
             said = from_termination_message(lines[index])
             if said is not None:
-                return said if said.excerpt else replace(said, excerpt=_excerpt(lines, index))
-            if _ANSWER.search(lines[index]):  # it went well
-                return None
-    return None
+                answers.append(said if said.excerpt else replace(said, excerpt=_excerpt(lines, index)))
+            elif _ANSWER.search(lines[index]):  # it went well
+                break
+    if not answers or exit_code == _KILLED:  # whom something kills does not answer: an older try did
+        return None
+    return next((said for said in answers if exit_code == (_MAY_PASS if said.retry else _FINAL)), answers[0])
 
 
 def of_a_download(text: str, exit_code: int | None) -> Failure:
     """A download that something ended before it could say why."""
-    lines = _lines(text)
+    whole = _lines(text)
+    lines = _since_the_last_answer(whole)
     found = next((found for line in reversed(lines) if (found := _DONE.search(line))), None)
     so_far = f" at {found[1]} of {found[2]} bytes" if found else ""
     if exit_code == _KILLED:
@@ -59,7 +69,9 @@ def of_a_download(text: str, exit_code: int | None) -> Failure:
     else:
         message = f"The download ended with exit code {exit_code}{so_far}, and did not say why."
         remedy = f"{_GOES_ON} Where it ends so again, the pod's state and events, and the node, tell more."
-    return failure(Reason.DownloadFailed, message, remedy=remedy, excerpt="\n".join(lines[-_LINES_SHOWN:]), retry=True)
+    return failure(
+        Reason.DownloadFailed, message, remedy=remedy, excerpt="\n".join((lines or whole)[-_LINES_SHOWN:]), retry=True
+    )
 
 
 def of_a_download_that_went_well(text: str) -> Failure | None:
@@ -77,12 +89,18 @@ def of_a_download_that_went_well(text: str) -> Failure | None:
     )
 
 
-def is_cut_download(text: str) -> bool:
+def is_cut_download(text: str, exit_code: int | None = None) -> bool:
     """Whether this is the log of a download that was still telling its progress when it was ended, or read."""
     lines = _lines(text)[-_LINES_AFTER:]
-    return any(map(_TELLS_PROGRESS.search, lines)) and not any(
-        _ANSWER.search(line) or "Traceback" in line for line in lines
-    )
+    newest = _since_the_last_answer(lines)
+    if exit_code == _KILLED and not newest and lines:
+        return _SAYS_NO.search(lines[-1]) is not None
+    return any(map(_TELLS_PROGRESS.search, newest)) and not any("Traceback" in line for line in newest)
+
+
+def _since_the_last_answer(lines: Sequence[str]) -> Sequence[str]:
+    last = next((index for index in range(len(lines) - 1, -1, -1) if _ANSWER.search(lines[index])), -1)
+    return lines[last + 1 :]
 
 
 def _lines(text: str) -> list[str]:

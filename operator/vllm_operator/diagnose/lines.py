@@ -20,7 +20,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _STAMP = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?"
 _CARRIER = re.compile(
     rf"(?:{_STAMP} (?:stdout|stderr) [FP] )"  # CRI
-    rf"|(?:\[?{_STAMP}\]?(?: ?\|)?(?: |$))"  # kubectl logs --timestamps, GitLab
+    rf"|(?:\[?{_STAMP}\]?(?: ?\|)?(?: |\t|$))"  # kubectl logs --timestamps, GitLab, Grafana
+    r"|(?:\{\w{1,60}=\"[^}\n]{0,600}\} )"  # the labels of Loki
     r"|(?:\[pod/[^\]\s]{1,120}\] )"  # kubectl logs --prefix
     rf"|(?:[A-Z]{{4,9}} {_STAMP} \[resource\.labels\.[^\]]{{1,120}}\] )"  # Google Cloud's log viewer
     r"|(?:[A-Za-z0-9][\w.-]{0,80} {1,20}\| )"  # docker compose

@@ -15,6 +15,9 @@ When a model does not become ready, `kubectl describe vllmmodel NAME` shows the 
 
     vllm-operator diagnose LOGFILE --exit-code 1 --output json
 
+LOGFILE may be what a collector gives (`gcloud logging read --format=json`, CloudWatch, Loki, Kibana, also the newest line first), what PowerShell
+writes, and may hold several tries and a sidecar's lines: the newest try counts, and the exit code tells whose it is.
+
 `retry: yes` means that the same thing, unchanged, may work next time: the operator tries again with growing pauses. The others
 wait for a change. When no rule knows a log the reason is `ServerCrashed`, with the excerpt, and never a guess.
 """
