@@ -137,10 +137,12 @@ def _index(source: Source, listing: Listing, request: Request) -> tuple[frozense
 def _check_config(request: Request, listing: Listing, selection: Selection) -> None:
     """Raises WeightsMissing where nothing says what the weights are of. A GGUF file says so by itself."""
     if selection.format != "gguf" and not any(listing.file(name) for name in CONFIG_FILES):
+        is_adapter = any(file.path.startswith("adapter_") for file in selection.weights)
+        lacking = "adapter_config.json" if is_adapter else "config.json"
         raise WeightsError(
             Reason.WEIGHTS_MISSING,
-            f"{request.source} holds weights, and no config.json to say of which model.",
-            "Upload the model's config.json (and tokenizer) beside its weights, as save_pretrained writes them, or name a source that has it.",
+            f"{request.source} holds weights, and no {lacking} to say of which model.",
+            f"Upload {lacking} beside the weights, as save_pretrained writes it, or name a source that has it.",
         )
 
 
