@@ -1,9 +1,11 @@
 """The weights program's log, as `vllm-operator diagnose` is given it: its own answer counts, wherever it stands at the end."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from tests.hub.running import OPERATOR, run
 from vllm_operator.diagnose import Failure, Reason, diagnose_log
 from vllm_weights.__main__ import main
 from vllm_weights.failure import Reason as Said
@@ -131,3 +133,16 @@ def test_a_fault_of_the_program_itself_shows_where_it_was(
     found = of(capsys)
     assert (found.reason, "in _run: " in found.excerpt) == (Reason.DownloadFailed, True)
     assert "invalid literal for int()" in found.excerpt
+
+
+def test_an_image_that_lacks_a_library_is_told_and_not_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "without/obstore.py").parent.mkdir()
+    (tmp_path / "without/obstore.py").write_text(
+        "raise ModuleNotFoundError(\"No module named 'obstore'\", name='obstore')"
+    )
+    lacking = {"PYTHONPATH": f"{tmp_path / 'without'}:{OPERATOR}"}
+    ended = run("inspect", {"source": "s3://models/qwen"}, tmp_path / "work", lacking)
+
+    found = diagnose_log(ended.output, ended.code)
+    assert (ended.code, found.reason, found.retry) == (3, Reason.DownloadFailed, False)
+    assert "obstore" in found.message and "images.weights" in found.remedy
