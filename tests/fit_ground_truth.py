@@ -31,7 +31,7 @@ class Row:
 
 @cache
 def files() -> tuple[Mapping[str, Any], ...]:
-    names = ("", "_parallel", "_encoders", "_trials")
+    names = ("", "_parallel", "_encoders", "_trials", "_wider")
     return tuple(yaml.safe_load((HERE / f"fit_ground_truth{name}.yaml").read_text("utf-8")) for name in names)
 
 

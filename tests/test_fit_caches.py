@@ -14,7 +14,7 @@ EVERY_MODEL = pytest.mark.parametrize("name", built())
 
 
 def plan_of(model: dict[str, Any]) -> CachePlan:
-    return plan_cache(read_shape(model["config"]), Arguments(), 2, 8192)
+    return plan_cache(read_shape(model["config"]), Arguments(estimates_cuda_graphs=True), 2, 8192)
 
 
 @EVERY_MODEL

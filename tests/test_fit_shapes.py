@@ -39,7 +39,9 @@ def test_parameters_are_counted_as_transformers_builds_them(name: str) -> None:
     within = 0.01 if shape.is_encoder or shape.encoders or shape.model_type in ("mamba", "falcon_mamba") else 0.004
 
     assert shape.missing == ()
-    counted = sum(matrix.total for matrix in matrices(shape)) - padding(shape)
+    # vLLM makes Jamba a head where transformers ties it.
+    counted = sum(matrix.total for matrix in matrices(shape) if not (shape.tied and matrix.place == "head"))
+    counted -= padding(shape)
     assert counted == pytest.approx(shapes()[name]["parameters"], rel=within)
 
 

@@ -40,6 +40,28 @@ NEW_RUNNER_SPECULATION = frozenset({"eagle", "eagle3", "mtp", "dflash", "dspark"
 """Methods of speculation that run on it; n-grams, drafts of their own and the rest keep the model on the first."""
 
 
+POOLING = (
+    *(
+        "ForTextEncoding",
+        "EmbeddingModel",
+        "ForSequenceClassification",
+        "ForTokenClassification",
+        "ForAudioClassification",
+    ),
+    *(
+        "ForImageClassification",
+        "ForVideoClassification",
+        "ClassificationModel",
+        "ForRewardModeling",
+        "RewardModel",
+        "Model",
+    ),
+)
+"""How the names of architectures end that vLLM serves as pooling models unless told otherwise (its _SUFFIX_TO_DEFAULTS)."""
+
+GENERATING = ("ChatModel", "LMHeadModel")
+
+
 class Window(BaseModel):
     """Which layers slide when the config has a window but no layer_types. `ends_full`: the last one never does."""
 
@@ -54,6 +76,7 @@ class Family(BaseModel):
 
     `own_values`: values may be of another width than keys. `unfolded`: keys and values are made through a latent and
     kept whole. `crossed`: every layer attends to an encoder's output, too. `reads`: fields that the fit refuses of other families.
+    `own_head`: vLLM makes an output head of its own whatever the config says of ties.
     `streams`: several residual streams, mixed once more at the `ended` model's end. `index`: how sparse attention keeps what it
     chooses by. `plain_positions`: the rotary table is no longer for images. `shared_blocks`: layers take turns with few transformers.
     `convolved`: short convolutions beside attention. `tower`: hidden size, width and layers of an encoder of images that no config tells of.
@@ -62,6 +85,7 @@ class Family(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     mlp: Literal["gated", "plain", "none"]
     tied: bool = False
+    own_head: bool = False
     defaults: Mapping[str, int] = {}
     nested: Mapping[str, int] = {}
     window: Window = Window()

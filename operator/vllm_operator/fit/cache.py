@@ -124,7 +124,8 @@ def _step(shape: ModelShape, arguments: Arguments, tokens: int) -> int:
     """What the tokens of a block are a multiple of; states that are kept one by one come after whole chunks."""
     if _states(shape, arguments) == EVERY_BLOCK and shape.recurrent is not None:
         return lcm(shape.recurrent.chunk, tokens)
-    return max(tokens, 128) if shape.latent is not None else tokens
+    # For kernels of latents; vLLM 0.26 does without (measured on Kimi Linear).
+    return max(tokens, 128) if shape.latent is not None and arguments.estimates_cuda_graphs else tokens
 
 
 def _states(shape: ModelShape, arguments: Arguments) -> int:
@@ -224,10 +225,11 @@ def _stride(shape: ModelShape, tokens: int) -> int:
 def _batches(shape: ModelShape, arguments: Arguments) -> int:
     """Batches in flight: one a pipeline stage, and one more for asynchronous scheduling.
 
-    The older runner schedules asynchronously on one stage only (VllmConfig.max_concurrent_batches).
+    The older runner schedules asynchronously on one stage only, pooling models never (VllmConfig.max_concurrent_batches).
     """
     stages = arguments.pipeline_parallel_size
-    return stages if stages > 1 and uses_old_runner(shape, arguments) else stages + 1
+    in_turn = arguments.runner == "pooling" or (stages > 1 and uses_old_runner(shape, arguments))
+    return stages if in_turn else stages + 1
 
 
 def cache_dtype(shape: ModelShape, arguments: Arguments) -> str:

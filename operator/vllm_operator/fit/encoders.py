@@ -1,11 +1,15 @@
 """Encoders of images and sound beside a language model, as far as their configuration tells; their weights are an estimate."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isqrt
+from typing import Literal
 
 from vllm_operator.fit.architectures import Family
 from vllm_operator.fit.dialects import LARGEST_LAYERS
 from vllm_operator.fit.fields import Fields
+
+Whole = Literal["", "attention", "tower"]
 
 SEEING = ("vision_config", "vit_config", "visual_tokenizer_config", "embd_layer")
 FILMS_AS_LONG_AS_THE_CONTEXT = ("qwen2_5_vl", "internvl", "internvl_chat")
@@ -19,7 +23,8 @@ class Encoder:
     `gated`: its MLPs have three matrices. `merge`: patches that the tower itself makes one token of, 0 where it does
     not, and `patches_per_token` how many that are in any case; `levels`: middle layers whose outputs are used, too;
     `films`: a film may have as many pictures as the context has room for. `kind`: the family of its trial run, "" where
-    none is known; `side` and `patch`: pixels of a side; `joined`: patches of a side that become one token, once and for all.
+    none is known; `side` and `patch`: pixels of a side; `joined`: patches of a side that become one token, once and for all. `whole`:
+    what tensor parallelism leaves whole on each GPU.
     """
 
     hidden: int
@@ -37,6 +42,7 @@ class Encoder:
     side: int = 0
     patch: int = 0
     joined: int = 1
+    whole: Whole = ""
 
     @property
     def parameters(self) -> int:
@@ -45,7 +51,18 @@ class Encoder:
 
     @property
     def layer_parameters(self) -> int:
-        return 4 * self.hidden**2 + (3 if self.gated else 2) * self.hidden * self.intermediate
+        return self.attention_parameters + (3 if self.gated else 2) * self.hidden * self.intermediate
+
+    @property
+    def attention_parameters(self) -> int:
+        return 4 * self.hidden**2
+
+    def per_gpu(self, ways: int) -> int:
+        """Its parameters on each of so many GPUs."""
+        if self.whole == "tower":
+            return self.parameters
+        kept = self.layers * self.attention_parameters + self.joins if self.whole else 0
+        return kept + (self.parameters - kept) // ways
 
 
 FAMILIES = {
@@ -63,6 +80,13 @@ FAMILIES = {
 
 IN_LLAVA = {"pixtral": "pixtral", "clip_vision_model": "clip", "siglip_vision_model": "siglip"}
 WIDE_PATCHES = ("qwen3_vl", "gemma4")
+UNSPLIT: Mapping[str, Whole] = {
+    **dict.fromkeys(("gemma3n", "gemma4", "gemma4_unified", "qwen2_audio"), "tower"),
+    **dict.fromkeys(("internvl", "interns1"), "attention"),
+}
+"""What is no matrix of vLLM's own, and so not split: towers that it takes from transformers, and InternVL's attention and
+projector (nn.Linear in its interns1_vit.py and interns1.py; measured on two GPUs)."""
+
 SIDELESS = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "glm4v", "gemma4", "qwen2_audio")
 """Families whose largest input is one of so many tokens, whatever the side of a picture."""
 
@@ -79,7 +103,7 @@ def read_encoders(root: Fields, text: Fields, rules: Family) -> tuple[Encoder, .
     for part in (root, root.part("thinker_config")):
         found += [_seeing(part, root, text, name) for name in SEEING if name in part]
         found += [_hearing(Fields(part.raw(name)), root) for name in HEARING if name in part]
-    return tuple(found)
+    return tuple(replace(each, whole=UNSPLIT.get(root.text("model_type"), "")) for each in found)
 
 
 def _hearing(tower: Fields, root: Fields) -> Encoder:

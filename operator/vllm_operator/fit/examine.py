@@ -92,7 +92,7 @@ def _with_buffers(
     if not weights.per_gpu:
         return weights
     buffers = level_buffers(shape, batch_defaults(arguments, accelerator, shape)[0], dtype_bytes)
-    spared = unbuilt(shape, arguments) * dtype_bytes // arguments.tensor_parallel_size
+    spared = unbuilt(shape, arguments) * dtype_bytes
     return replace(weights, per_gpu=max(0, weights.per_gpu + buffers - spared))
 
 
@@ -110,8 +110,8 @@ def _room(
     shape: ModelShape, arguments: Arguments, accelerator: Accelerator, weights: Weights, dtype_bytes: int, total: int
 ) -> tuple[Overhead, CachePlan, Budget]:
     """What is taken, what a cache is made of, and what is left for it."""
-    used = overhead(shape, arguments, accelerator, dtype_bytes)
     plan = plan_cache(shape, arguments, dtype_bytes, batch_defaults(arguments, accelerator, shape)[0])
+    used = overhead(shape, arguments, accelerator, dtype_bytes, plan.block_tokens)
     requested = ceil(total * utilization(arguments))
     taken = weights.per_gpu + used.activations + used.non_torch + used.cuda_graphs
     available = _own_share(arguments.kv_cache_memory_bytes or requested - taken, plan, arguments)

@@ -38,7 +38,7 @@ def judge(
     shape = read_shape(config)
 
     def evaluate(changed: Arguments) -> Finding:
-        return examine(shape, weights, normal(changed), accelerator)
+        return examine(shape, weights, _as_served(normal(changed), shape), accelerator)
 
     found = evaluate(arguments)
     # Too long a length hides whether the rest would do: that is asked with the length the model was made for.
@@ -109,6 +109,11 @@ def normal(given: Arguments) -> Arguments:
         quantization=given.quantization or None,
         runner=given.runner or None,
     )
+
+
+def _as_served(arguments: Arguments, shape: ModelShape) -> Arguments:
+    """With the runner that vLLM chooses by the name of the architecture."""
+    return replace(arguments, runner="pooling") if arguments.runner in (None, "auto") and shape.pools else arguments
 
 
 def _smallest_tensor(evaluate: Evaluate, arguments: Arguments, accelerator: Accelerator) -> int | None:

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 from vllm_operator.fit.compressed import Compressed
+from vllm_operator.fit.encoders import Encoder
 from vllm_operator.fit.experts import Experts
 from vllm_operator.fit.gemma import PerLayer
 from vllm_operator.fit.heads import Heads, Latent
-from vllm_operator.fit.matrix import Matrix
+from vllm_operator.fit.matrix import Matrix, Split
 from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.streams import ngram_matrices, stream_matrices
 
@@ -30,17 +31,27 @@ def matrices(shape: ModelShape) -> tuple[Matrix, ...]:
     if shape.ngrams is not None:
         found += ngram_matrices(shape.ngrams, shape.hidden, shape.streams)
     for encoder in shape.encoders:
-        found.append(Matrix(encoder.layer_parameters, encoder.layers, "vision", linear=False))
-        found.append(Matrix(encoder.joins, 1, "vision", linear=False))
+        found += _tower(encoder)
     return tuple(matrix for matrix in found if matrix.total > 0)
+
+
+def _tower(encoder: Encoder) -> Iterator[Matrix]:
+    """An encoder's layers, and what joins it to the language model."""
+    attention = encoder.attention_parameters
+    looking: Split = "none" if encoder.whole else "tensor"
+    rest: Split = "none" if encoder.whole == "tower" else "tensor"
+    yield Matrix(attention, encoder.layers, "vision", looking, linear=False)
+    yield Matrix(encoder.layer_parameters - attention, encoder.layers, "vision", rest, linear=False)
+    yield Matrix(encoder.joins, 1, "vision", looking, linear=False)
 
 
 def _ends(shape: ModelShape) -> Iterator[Matrix]:
     """Embedding and output head, padded to 64 rows as vLLM pads them; neither is quantized by default."""
     rows, wide = -(-shape.vocab // 64) * 64, shape.embedding or shape.hidden
     yield Matrix(rows * wide, 1, "embedding", linear=False)
-    if not shape.tied and not shape.is_encoder:
-        yield Matrix(rows * wide, 1, "head", linear=False)
+    own_head = shape.family is not None and shape.family.own_head
+    if (not shape.tied or own_head) and not shape.is_encoder:
+        yield Matrix(rows * wide, 1, "head", linear=False, made=shape.tied)
     if wide != shape.hidden:
         yield Matrix(2 * wide * shape.hidden, 1, "embedding", "none", linear=False)
     if shape.family is not None and shape.family.positions == "learned":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from vllm_operator.fit.allowances import UNMEASURED, buffers, is_unmeasured
 from vllm_operator.fit.architectures import NEW_RUNNER_EXPERTS, NEW_RUNNER_SPECULATION
 from vllm_operator.fit.experts import Experts
-from vllm_operator.fit.heads import Latent
+from vllm_operator.fit.latents import unfolded
 from vllm_operator.fit.shape import ModelShape
 from vllm_operator.fit.trial import Trial, trial
 from vllm_operator.fit.values import GIB, MIB, Accelerator, Arguments
@@ -42,6 +42,10 @@ SAMPLED = 3.72
 SPECULATED = 7.72
 """The same with speculation, whose profile samples two tokens a request (measured with n-grams and a draft model)."""
 
+DRAFTED, DRAFTED_AND_COMPILED = 4, 10
+"""Hidden states of a batch that EAGLE 3's draft is fed with: of three middle layers and the last one; and those that it
+brings together while a cold compiler copies the embeddings once more (each measured once: 4 and 9.4)."""
+
 CONTEXT = int(0.51 * GIB)
 """CUDA's context, outside the budget. With NCCL it was 1.43 to 1.53 GiB on two H200, which says little of other cards."""
 
@@ -49,9 +53,6 @@ SPREAD = {"nvidia": 0, "amd": GIB, "intel": 2 * GIB, "gaudi": 4 * GIB, "tpu": 2 
 """How much more another vendor's engine may take than these formulas say; within it the verdict is unknown."""
 
 MEASURED_SEQS = 1024
-
-LATENT_ROWS = 64 * 1024
-"""Rows of the workspace in which latent attention unfolds a long prompt's context (vLLM's MLA chunked prefill)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +95,17 @@ def batch_defaults(arguments: Arguments, accelerator: Accelerator, shape: ModelS
     return tokens, min(arguments.max_num_seqs or seqs, tokens)
 
 
-def overhead(shape: ModelShape, arguments: Arguments, accelerator: Accelerator, dtype_bytes: int) -> Overhead:
-    """The overhead of one GPU."""
+def overhead(
+    shape: ModelShape, arguments: Arguments, accelerator: Accelerator, dtype_bytes: int, block: int = 0
+) -> Overhead:
+    """The overhead of one GPU. `block`: tokens in a block of the KV cache."""
     tokens, seqs = batch_defaults(arguments, accelerator, shape)
     parallel = arguments.tensor_parallel_size * arguments.pipeline_parallel_size > 1
     old = uses_old_runner(shape, arguments)
     logits = 4 * seqs * shape.vocab
     length = arguments.max_model_len if (arguments.max_model_len or 0) > 0 else shape.usual
     tried = trial(shape, arguments, (tokens, seqs), length or 0, accelerator.memory_bytes or 0, old=old)
-    activations = _forward(shape, arguments, tokens, dtype_bytes)
+    activations = _forward(shape, arguments, (tokens, seqs), dtype_bytes, block)
     if old and arguments.runner != "pooling" and not shape.is_encoder:
         copies = SPECULATED if arguments.speculative_method else SAMPLED
         beside = _workspace(shape, arguments, tokens) + _states(shape, arguments, tokens)
@@ -182,15 +185,16 @@ def uses_old_runner(shape: ModelShape, arguments: Arguments) -> bool:
     return shape.experts is not None and not NEW_RUNNER_EXPERTS.intersection(shape.architectures)
 
 
-def _forward(shape: ModelShape, arguments: Arguments, tokens: int, dtype_bytes: int) -> int:
+def _forward(shape: ModelShape, arguments: Arguments, batch: tuple[int, int], dtype_bytes: int, block: int) -> int:
     """Peak of one forward pass over B tokens, in a 16-bit dtype unless wider.
 
-    Dense: 6 × B × (I + h) + 96 MiB, or 2 × V × h + 4 × B × h where the cold compiler's copy of the embedding is
+    Dense: 6 × B × (I + h) + 96 MiB (xIELU in torch's own operations, which nothing fuses: twice that), or 2 × V × h + 4 × B × h where the cold compiler's copy of the embedding is
     larger. Recurrent layers: 24 bytes × B × inner width (one measurement). Experts add their workspace.
     """
-    ways = arguments.tensor_parallel_size
+    tokens, ways = batch[0], arguments.tensor_parallel_size
     wide = shape.intermediate if shape.experts is None else max(shape.experts.shared_intermediate, shape.hidden)
-    peak = 6 * tokens * (wide // ways + shape.hidden) + 96 * MIB
+    each = 12 if shape.model_type == "apertus" and arguments.enforce_eager else 6
+    peak = each * tokens * (wide // ways + shape.hidden) + 96 * MIB
     if shape.recurrent is not None:
         peak = max(peak, 24 * tokens * shape.recurrent.inner // ways + 48 * MIB)
     if shape.per_layer is not None:
@@ -199,25 +203,19 @@ def _forward(shape: ModelShape, arguments: Arguments, tokens: int, dtype_bytes: 
         held = (4 if shape.per_layer.streams else 2) if shape.encoders else 6
         peak += held * tokens * shape.layers * shape.per_layer.width
     if shape.latent is not None:
-        peak = _latent(shape, shape.latent, tokens, ways) + 40 * MIB
+        peak = unfolded(shape, shape.latent, batch, ways, block) + 40 * MIB
     # Behind an encoder the embeddings are looked up before the compiled part (measured on Qwen3 VL, Gemma 3 and 4).
     looked_up = any(not encoder.hears for encoder in shape.encoders)
     if not (arguments.enforce_eager or looked_up) and shape.experts is None and shape.recurrent is None:
         extra = tokens * shape.hidden if arguments.quantization == "fp8" else 0
         peak = max(peak, 2 * shape.vocab * shape.hidden // ways + 4 * tokens * shape.hidden + extra)
+    if arguments.speculative_method == "eagle3":
+        peak += 2 * tokens * shape.hidden * (DRAFTED if arguments.enforce_eager else DRAFTED_AND_COMPILED)
     if arguments.enable_lora:
         peak += 60 * MIB
     length = arguments.max_model_len if (arguments.max_model_len or 0) > 0 else shape.usual
     peak += buffers(shape, tokens, length or 0)
     return (peak + _workspace(shape, arguments, tokens)) * max(dtype_bytes, 2) // 2
-
-
-def _latent(shape: ModelShape, latent: Latent, tokens: int, ways: int) -> int:
-    """Latent attention: the workspace of a long context and one batch's queries, keys and outputs (fits 2 runs)."""
-    heads = max(1, shape.heads // ways)
-    unfolded = 2 * LATENT_ROWS * heads * (latent.nope_dim + latent.value_dim)
-    batch = heads * (latent.nope_dim + latent.rope_dim + latent.value_dim) + 2 * shape.hidden + latent.kv_rank
-    return unfolded + 2 * tokens * batch
 
 
 def _workspace(shape: ModelShape, arguments: Arguments, tokens: int) -> int:
@@ -264,14 +262,14 @@ def _graph_mib(shape: ModelShape, arguments: Arguments) -> float:
     if shape.latent is not None:
         return 16.5  # (1)
     if shape.experts is not None:
-        return 7.7  # (16) 2.8 to 7.7
+        return 8.4  # (20) 2.8 to 8.4
     if arguments.draft_weights_bytes:
         return 8.5  # (1) two models
     if "both" in shape.kinds:
         return 8.2  # (1)
     if shape.recurrent is not None and shape.recurrent.kind == "delta":
         return 10.7  # (1)
-    return 5.0 if shape.recurrent is not None else 5.2  # (4) 2.7 to 4.9 and (2) 4.9 and 5.1
+    return 5.6 if shape.recurrent is not None else 6.1  # (6) 2.7 to 5.6 and (4) 4.2 to 6.1
 
 
 def _captured(seqs: int) -> int:

@@ -15,6 +15,8 @@ WORTHWHILE = 256
 A_NODE = 8
 """GPUs in the usual largest node; beyond it pipeline stages cross the network better than tensor parallelism does."""
 
+FEW_REQUESTS = 128
+
 IRREGULAR = {"kv_cache_memory_bytes": "kvCacheMemory", "max_loras": "maxLoRAs"}
 """Fields of the spec whose name does not follow from the argument's."""
 
@@ -59,6 +61,9 @@ def _singles(situation: Situation) -> Iterator[Change]:
     if any(encoder.films for encoder in situation.shape.encoders) and arguments.limits.get("video") != 0:
         # The longest film may take as much as the model: who sends pictures alone need not pay for it.
         yield {"limits": {**arguments.limits, "video": 0}}
+    if situation.shape.latent and situation.shape.recurrent and (arguments.max_num_seqs or 1024) > FEW_REQUESTS:
+        # The workspace of latents, which has a large block for each request, may take as much as the model.
+        yield {"max_num_seqs": FEW_REQUESTS}
     if smallest is not None and smallest != arguments.tensor_parallel_size:
         yield {"tensor_parallel_size": smallest}
     if (smallest is None or smallest > A_NODE) and situation.accelerator.peers:

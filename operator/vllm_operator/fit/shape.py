@@ -7,7 +7,7 @@ is named in `ModelShape.missing`; the numbers that rest on it are then not to be
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vllm_operator.fit.architectures import MULTI_HEAD_LATENT, Family, families
+from vllm_operator.fit.architectures import GENERATING, MULTI_HEAD_LATENT, POOLING, Family, families
 from vllm_operator.fit.blocks import SharedBlocks, read_blocks
 from vllm_operator.fit.compressed import Compressed, read_compressed
 from vllm_operator.fit.convolutions import Convolutions, read_convolutions
@@ -76,6 +76,12 @@ class ModelShape:
     @property
     def is_encoder(self) -> bool:
         return self.family is not None and self.family.encoder
+
+    @property
+    def pools(self) -> bool:
+        """Whether vLLM serves it as a pooling model of its own accord."""
+        first = next(iter(self.architectures), "")
+        return first.endswith(POOLING) and not first.endswith(GENERATING)
 
     @property
     def is_crossed(self) -> bool:

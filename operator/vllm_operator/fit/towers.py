@@ -19,6 +19,9 @@ WORKSPACE = 32 * MIB
 WHOLE = 4
 """Widths that tensor parallelism leaves whole on each GPU: the residual, its norm, what goes in and out of a layer."""
 
+SUMMED = 1
+"""One more of them where the GPUs' parts of attention are added up: the sum stands beside what it is made of."""
+
 FEW_HEADS = 17
 """Up to so many heads FlashAttention cuts a picture of 1025 patches in four, each with an output in 32 bits."""
 
@@ -86,16 +89,18 @@ def held(shape: ModelShape, encoder: Encoder, batch: Batch, arguments: Arguments
 def _elements(encoder: Encoder, arguments: Arguments) -> int:
     """Elements for each patch, in whichever of attention and MLP holds more."""
     tower, ways = TOWERS[encoder.kind], arguments.tensor_parallel_size
-    attention = tower.attention + (CUT if encoder.kind == "internvl" and encoder.heads <= FEW_HEADS else 0)
-    looking = (WHOLE + (attention - WHOLE) / ways) * encoder.hidden
-    return int(max(looking, _inner(encoder, arguments)))
+    attention: float = tower.attention + (CUT if encoder.kind == "internvl" and encoder.heads <= FEW_HEADS else 0)
+    if ways > 1 and not encoder.whole:
+        attention = WHOLE + SUMMED + (attention - WHOLE) / ways
+    return int(max(attention * encoder.hidden, _inner(encoder, arguments)))
 
 
 def _inner(encoder: Encoder, arguments: Arguments) -> float:
     """Elements that the MLP holds for each patch."""
     tower = TOWERS[encoder.kind]
     inner, outer = (0, 0) if arguments.enforce_eager else tower.more
-    split = (tower.inner + inner) * encoder.intermediate / arguments.tensor_parallel_size
+    ways = 1 if encoder.whole == "tower" else arguments.tensor_parallel_size
+    split = (tower.inner + inner) * encoder.intermediate / ways
     return split + (tower.outer + outer) * encoder.hidden
 
 

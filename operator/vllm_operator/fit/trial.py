@@ -84,7 +84,7 @@ def _only_hears(tried: Encoder, shape: ModelShape, arguments: Arguments) -> bool
 
 
 def unbuilt(shape: ModelShape, arguments: Arguments) -> int:
-    """Parameters of towers that are not built, as limitMMPerPrompt allows none of what they encode.
+    """Parameters on one GPU of towers that are not built, as limitMMPerPrompt allows none of what they encode.
 
     Source: vLLM's _mark_tower_model (measured on Gemma 4's sound). Idefics 3 and families that are not known have theirs.
     """
@@ -93,7 +93,7 @@ def unbuilt(shape: ModelShape, arguments: Arguments) -> int:
     deaf = limits.get("audio") == 0
     gone = [encoder for encoder in shape.encoders if (deaf if encoder.hears else blind)]
     known = {encoder.kind for encoder in shape.encoders} - {"", "idefics3", "whisper"}
-    return sum(encoder.parameters for encoder in gone) if known else 0
+    return sum(encoder.per_gpu(arguments.tensor_parallel_size) for encoder in gone) if known else 0
 
 
 def level_buffers(shape: ModelShape, tokens: int, dtype_bytes: int) -> int:

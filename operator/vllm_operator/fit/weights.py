@@ -43,7 +43,7 @@ def weights_per_gpu(
 
     Parameters: `dtype_bytes` of the dtype the model runs in; a summary wins over the shape's own count.
     """
-    table = () if shape.family is None else matrices(shape)
+    table = () if shape.family is None else _made(shape, arguments)
     missing = ""
     stored = _loaded_bytes(shape, summary, scheme, dtype_bytes, table)
     if scheme.quantized and scheme.weight_bytes is None and (scheme.online or stored is None):
@@ -67,6 +67,11 @@ def weights_per_gpu(
     offloaded = int(max(arguments.cpu_offload_gb, 0) * 1024 * MIB) if _offloads(shape, arguments) else 0
     note = _assumed(shape, scheme) if summary is None else ""
     return Weights(max(0, int(base) + extra - offloaded), missing, note)
+
+
+def _made(shape: ModelShape, arguments: Arguments) -> tuple[Matrix, ...]:
+    """The matrices that vLLM makes: of a pooling model all but the output head (its ModelForPooling)."""
+    return tuple(matrix for matrix in matrices(shape) if matrix.place != "head" or arguments.runner != "pooling")
 
 
 def _shared_keys(shape: ModelShape, arguments: Arguments, dtype_bytes: int) -> int:
@@ -121,7 +126,8 @@ def _loaded_bytes(
     counted = sum(m.total * _weight_bytes(m, plain, dtype_bytes) for m in table if not m.made)
     if not summary.by_dtype and (scheme.online or not scheme.quantized):
         stored = _as_wide_as_counted(stored, counted)
-    stored = _without_unloaded(stored, counted, shape, dtype_bytes)
+    has_head = any(m.place == "head" and not m.made for m in table)
+    stored = _without_unloaded(stored, counted, shape, dtype_bytes, has_head=has_head)
     if scheme.online and scheme.weight_bytes is not None:
         stored *= sum(m.total * _weight_bytes(m, scheme, dtype_bytes) for m in table if not m.made) / counted
     return stored
@@ -138,10 +144,10 @@ def _cast(name: str, scheme: Scheme, dtype_bytes: int) -> int:
     return dtype_bytes if plain and not keeps else STORED_BYTES.get(name, 1)
 
 
-def _without_unloaded(stored: float, counted: float, shape: ModelShape, dtype_bytes: int) -> float:
-    """Checkpoints may hold what vLLM does not load: a second copy of a tied head, draft layers for speculation."""
+def _without_unloaded(stored: float, counted: float, shape: ModelShape, dtype_bytes: int, *, has_head: bool) -> float:
+    """Checkpoints may hold what vLLM does not load: a head that is tied or that pooling has no use for, and draft layers."""
     head = -(-shape.vocab // 64) * 64 * shape.hidden * dtype_bytes
-    if shape.tied and abs(stored - head - counted) < 0.01 * counted < abs(stored - counted):
+    if not has_head and abs(stored - head - counted) < 0.01 * counted < abs(stored - counted):
         return stored - head
     if shape.draft_layers and 1.005 * counted < stored < counted * (1 + 4 * shape.draft_layers / shape.layers):
         return counted
