@@ -239,10 +239,10 @@ def _check(selection: Selection, wish: Wish, indexed: frozenset[str] | None, fil
             "Name one, with the configuration, by include: ['*Q4_K_M.gguf', '*.json'].",
         )
     if selection.format != "safetensors" or indexed is None:  # else the index says which there are
-        _check_shards(selection)
+        _check_shards(selection, is_chosen=bool(wish.include or wish.exclude))
 
 
-def _check_shards(selection: Selection) -> None:
+def _check_shards(selection: Selection, *, is_chosen: bool) -> None:
     """An upload that was broken off lacks shards that the names of the others promise. Stray ones beside a whole set pass."""
     sets: dict[tuple[str, str, str], int] = {}
     for file in (file for file in selection.weights if "/" not in file.path):
@@ -256,5 +256,6 @@ def _check_shards(selection: Selection) -> None:
         raise WeightsError(
             Reason.WEIGHTS_MISSING,
             f"Of {of} shards that {stem}-*-of-{of}{suffix} promises, {count} are there.",
-            "The upload is not complete: finish it, or name another revision; or correct include and exclude.",
+            ("Have include and exclude leave all of them. Where that is so, the" if is_chosen else "The")
+            + " upload is not complete: finish it, or name another revision.",
         )
