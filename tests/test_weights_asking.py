@@ -136,6 +136,19 @@ def test_what_of_the_address_or_the_identity_may_be_at_fault_comes_first(
     assert advice in refused(said, asking)
 
 
+def test_a_bucket_in_host_and_path_is_told(tmp_path: Path) -> None:
+    said = refused("<Code>AccessDenied</Code>", Asking("s3", "models", "https://models.s3.us-east-1.amazonaws.com"))
+
+    assert "leave it out of AWS_ENDPOINT_URL" in said and "Grant" in said
+
+
+def test_a_cdn_before_a_bucket_asks_as_itself(tmp_path: Path) -> None:
+    denied = Answer(403, error("AccessDenied"), {"X-Amz-Cf-Id": "abc", "X-Cache": "Error from cloudfront"})
+    ended = asked_like(tmp_path, "", {}, denied)
+
+    assert (ended.answer["reason"], "CloudFront" in ended.answer["message"]) == ("HubRefused", True), ended.output
+
+
 @pytest.mark.parametrize(
     ("said", "asking", "advice"),
     [

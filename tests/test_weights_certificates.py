@@ -109,3 +109,36 @@ def test_an_ingress_under_a_public_hubs_name_is_dns_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", range(0, 300, 7))
 def test_what_is_no_certificate_has_no_names(tmp_path: Path, cut: int) -> None:
     assert names_in(bytes([0x30, 0x82, 0x01, 0x00, *range(256)])[:cut]) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("why", "advice"),
+    [
+        ("CaUsedAsEndEntity", "CA:FALSE"),
+        ("UnsupportedCertVersion", "version 3"),
+        ("EkuError", "serverAuth"),
+        ("CERTIFICATE_VERIFY_FAILED certificate verify failed: unsuitable certificate purpose", "serverAuth"),
+        ("CERTIFICATE_VERIFY_FAILED certificate verify failed: EE certificate key too weak", "made anew"),
+        ("UnsupportedSignatureAlgorithmContext", "made anew"),
+        ("CERTIFICATE_VERIFY_FAILED certificate verify failed: Missing Authority Key Identifier", "made anew"),
+    ],
+)
+def test_a_certificate_that_is_made_wrong_is_not_told_as_one_to_trust(why: str, advice: str) -> None:
+    meant = tls.not_trusted("store.svc", why)
+
+    assert advice in meant.remedy and "authority that is not trusted" not in meant.message
+
+
+def test_a_trusted_certificate_that_is_an_authoritys_own_is_told_by_the_buckets_library(tmp_path: Path) -> None:
+    own = Authority(tmp_path / "tls", is_its_own=True)
+    with Host(200) as store:
+        own.encrypt(store.tcp)
+        environment = {
+            "AWS_ENDPOINT_URL": f"https://{store.address}",
+            "AWS_REGION": "us-east-1",
+            "AWS_SKIP_SIGNATURE": "true",
+            "SSL_CERT_FILE": str(own.file),
+        }
+        ended = run("inspect", {"source": "s3://models/llama", "backoffSeconds": 0}, tmp_path / "work", environment)
+
+    assert "an authority's own" in ended.answer["message"] and "CA:FALSE" in ended.answer["remedy"], ended.output

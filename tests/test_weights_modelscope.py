@@ -49,7 +49,11 @@ def source(url: str, token: str | None = None) -> ModelScope:
 
 
 def listed(host: Host | FakeModelScope, token: str | None = None) -> Listing:
-    return source(host.url, token).listing(None)
+    opened = source(host.url, token)
+    try:
+        return opened.listing(None)
+    finally:
+        opened.close()
 
 
 def read(host: Host | FakeModelScope, token: str | None = None) -> bytes:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.stores.host import Host
+from tests.stores.mirror import Answer, Mirror
 from tests.test_weights_modelscope import listed, source
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.listing import Digest, DigestKind, RemoteFile
@@ -92,3 +93,25 @@ def test_what_a_store_has_lost_is_not_asked_for_as_if_it_had_changed() -> None:
 
     assert caught.value.for_good().reason is Reason.WEIGHTS_MISSING
     assert "localhost" in caught.value.for_good().message and "has lost" in caught.value.for_good().message
+
+
+def test_a_host_that_the_endpoint_redirects_to_without_the_token_is_named() -> None:
+    with Host(404, answered(10010205001, "record not found")) as moved, Host(302) as host:
+        host.headers["Location"] = moved.url.replace("127.0.0.1", "localhost")
+        with pytest.raises(WeightsError) as caught:
+            listed(host, "ms-secret")
+
+    assert caught.value.reason is Reason.HUB_REFUSED and "redirects to localhost" in caught.value.message
+
+
+def test_the_token_goes_to_no_host_that_the_accounts_page_redirects_to() -> None:
+    missing = Answer(404, answered(10010205001, "record not found"))
+    with Host(401, b"{}") as elsewhere, Mirror({}, {"*": missing}) as mirror:
+        leads_on = {"Location": elsewhere.url.replace("127.0.0.1", "localhost")}
+        mirror.answers = {"/openapi/*": Answer(302, headers=leads_on), **mirror.answers}
+        opened = source(mirror.url, "ms-secret")
+        with pytest.raises(WeightsError):
+            opened.listing(None)
+        opened.close()
+
+    assert [path for path, _ in mirror.asked if "users/me" in path] and not elsewhere.asked

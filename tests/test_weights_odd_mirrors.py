@@ -9,6 +9,7 @@ import pytest
 
 from tests.hub.running import Ended
 from tests.stores.mirror import Answer, Mirror, asked, by_the_hub, files_of
+from vllm_weights.hub_refusals import Asked
 
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
 
@@ -78,3 +79,35 @@ def test_weights_that_vllm_cannot_begin_with_are_told_before_they_are_taken(
         ended = asked("inspect", tmp_path, mirror)
 
     assert (ended.answer["reason"], words in ended.answer["message"]) == ("WeightsMissing", True), ended.output
+
+
+@pytest.mark.parametrize(
+    ("answer", "advice"),
+    [
+        (
+            Answer(401, b'{"message": "No API key found"}', {"WWW-Authenticate": 'Key realm="kong"'}),
+            "another kind|without, or by a token (Bearer)",
+        ),
+        (
+            Answer(
+                403,
+                b'{"message": "Missing Authentication Token"}',
+                {"x-amzn-ErrorType": "MissingAuthenticationTokenException"},
+            ),
+            "denies|its stage first",
+        ),
+        (Answer(502, b"", {"Server": "envoy"}), "502|ServiceEntry"),
+    ],
+)
+def test_what_a_gateway_says_by_itself_is_no_word_of_the_hubs(tmp_path: Path, answer: Answer, advice: str) -> None:
+    ended = looked(tmp_path, {"*": answer}, TOKEN)
+
+    said, remedy = advice.split("|")
+    assert said in ended.answer["message"] and remedy in ended.answer["remedy"], ended.output
+    assert "does not accept the token" not in ended.answer["message"]
+
+
+def test_a_path_too_much_in_the_hubs_own_address_is_told() -> None:
+    asked_there = Asked("https://huggingface.co/api", "huggingface.co", "acme/tiny", True)
+
+    assert "has no path (/api)" in asked_there.not_found().remedy

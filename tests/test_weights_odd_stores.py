@@ -30,7 +30,7 @@ def pulled(store: OddS3, tmp_path: Path) -> Ended:
     return run("pull", request, tmp_path / "work", store.environment)
 
 
-@pytest.mark.parametrize("oddity", ["", "first version", "etags are no md5"])
+@pytest.mark.parametrize("oddity", ["", "first version", "etags are no md5", "refuses if-match"])
 def test_a_small_model_comes_whole_from_stores_of_every_kind(folder: Path, tmp_path: Path, oddity: str) -> None:
     with OddS3(folder, oddity) as store:
         ended = pulled(store, tmp_path)

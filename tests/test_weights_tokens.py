@@ -48,6 +48,29 @@ def test_a_key_is_hidden_in_whatever_is_said(tmp_path: Path) -> None:
     assert "AKIASECRET" not in said and "very secret" not in said
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Error reading pem file: illegal section start: [45, 45, 45, 45, 45, 66, 69, 71, 73]",
+        "it holds [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,",
+        "of -----BEGIN PRIVATE KEY-----\nMIIEvQIBADAN\n",
+    ],
+)
+def test_a_keys_bytes_are_hidden_in_whatever_form_a_library_shows_them(said: str) -> None:
+    shown = without_secrets(said, {})
+
+    assert "[hidden]" in shown and "45, 45" not in shown and "11, 12" not in shown and "MIIE" not in shown
+
+
+def test_a_service_accounts_key_whose_lines_are_written_out_is_told_and_not_shown(tmp_path: Path) -> None:
+    pem = "-----BEGIN PRIVATE KEY-----\\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\\n-----END PRIVATE KEY-----\\n"
+    key = json.dumps({"type": "service_account", "client_email": "a@b", "private_key": pem})
+    ended = run("inspect", {"source": "gs://models/llama"}, tmp_path / "work", {"GOOGLE_SERVICE_ACCOUNT_KEY": key})
+
+    assert (ended.answer["reason"], ended.code) == ("InvalidToken", 3), ended.output
+    assert "written out" in ended.answer["message"] and "MIIEvQ" not in ended.output
+
+
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz"
 ADDRESSES = {
     "HTTPS_PROXY": "http://svc:p%40ss#w0rd/tail@proxy.example:3128",

@@ -94,6 +94,11 @@ def _run(arguments: list[str], environment: Mapping[str, str]) -> dict[str, Any]
 
 
 def _end_now(progress: Progress, _signal: int, _frame: FrameType | None) -> None:
+    """In a thread of its own: the signal may meet this one in the middle of a line that it prints."""
+    threading.Thread(target=_end, args=(progress,), daemon=True).start()
+
+
+def _end(progress: Progress) -> None:
     """Nothing needs saving: what was counted is on the disk."""
     message, remedy = "The pod was told to end.", "The next try goes on where this one stopped."
     if progress.phase == "waiting":

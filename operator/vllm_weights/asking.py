@@ -72,6 +72,11 @@ class Asking:
             )
         if host.startswith("vpce-") and "NotValidForName" in said:
             return f"An interface endpoint is asked with a word before its name: have AWS_ENDPOINT_URL be https://bucket.{host}."
+        if not self.by_host and self.kind == "s3" and host.startswith(f"{self.bucket.lower()}."):
+            return (
+                f"The host of AWS_ENDPOINT_URL ({host}) begins with the bucket, which then stands in the path once more: leave it out of AWS_ENDPOINT_URL, "
+                "or set AWS_VIRTUAL_HOSTED_STYLE_REQUEST to true."
+            )
         if host.endswith(".amazonaws.com") and self.endpoint.startswith("http://") and "explicit deny" in said:
             return "AWS_ENDPOINT_URL begins with http://, and many buckets deny all that is not encrypted: have it begin with https://."
         return ""

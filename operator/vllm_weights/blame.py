@@ -32,6 +32,16 @@ def sentence_of(page: str) -> str:
     return found if len(found) <= _MOST_OF_A_PAGE else f"{found[: _MOST_OF_A_PAGE - 1]}…"
 
 
+def is_of_a_mesh(status: int, headers: Mapping[str, str], said: str) -> bool:
+    """Whether Envoy answers by itself: no server behind it had the request."""
+    is_envoy = headers.get("server", "").endswith("envoy") and "x-envoy-upstream-service-time" not in headers
+    return (
+        is_envoy
+        and status in (502, 503)
+        and (not said or "upstream connect error" in said or "no healthy upstream" in said)
+    )
+
+
 def of_a_server(host: str, status: int, about: str, seconds: float | None) -> WeightsError:
     """HubUnreachable of a 5xx or 408: an answer came, so the way is open, and it is somebody's who answers."""
     name = bare(host)

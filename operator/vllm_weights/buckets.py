@@ -41,6 +41,8 @@ PLAIN_MD5_ENCRYPTIONS = ("", "AES256")
 """Server-side encryptions under which S3's ETag still is the MD5 of the content."""
 ENDPOINT = re.compile(r"<Endpoint>([\w.:-]{3,200})</Endpoint>")
 REGION = re.compile(r"[a-z0-9-]{2,40}")
+CDN = ("x-amz-cf-id", "x-amz-cf-pop")
+"""What CloudFront adds to each answer."""
 ADDRESS = re.compile(r"https?://[^\s/]+(/\S*)?")
 
 
@@ -60,6 +62,7 @@ class Bucket:
         endpoint = _endpoint(name, environment)
         self._asking = Asking.of(name, endpoint, environment)
         self._listed = False
+        self._if_match_counts = True
         check_keys(name, environment)
         options: ClientConfig = {
             "connect_timeout": timedelta(seconds=min(wire.CONNECT_SECONDS, silence_seconds)),
@@ -116,14 +119,27 @@ class Bucket:
 
     @contextmanager
     def stream(self, commit: str, file: RemoteFile, start: int, end: int) -> Iterator[Iterator[bytes | memoryview]]:
-        options: GetOptions = {"range": (start, end)}
-        if file.version:
-            options["if_match"] = file.version
         with self._errors_named(file):
-            result = obstore.get(self._store, file.path, options=options)
+            result = self._got(file, {"range": (start, end)})
             if (size := int(result.meta["size"])) != file.size:  # There are stores whose ETag says nothing.
                 raise wire.source_changed(file, f"it is {size} bytes long, not {file.size}")
             yield self._pieces(result)
+
+    def _got(self, file: RemoteFile, options: GetOptions) -> obstore.GetResult:
+        """Asked with If-Match, and without where a store refuses it for an object that is as it was (SeaweedFS 3.97)."""
+        if file.version and self._if_match_counts:
+            try:
+                return obstore.get(self._store, file.path, options={**options, "if_match": file.version})
+            except exceptions.PreconditionError:
+                if not self._is_as_listed(file):
+                    raise
+                self._if_match_counts = False
+        return obstore.get(self._store, file.path, options=options)
+
+    def _is_as_listed(self, file: RemoteFile) -> bool:
+        pages = obstore.list(self._store, prefix=file.path)
+        now = (_file(meta) for page in pages for meta in page)
+        return any((other.path, other.version) == (file.path, file.version) for other in now)
 
     def checksum_is_none(self, file: RemoteFile) -> bool:
         """Whether an ETag is not the MD5 it looks like: of an encrypted object, or of a store that has another meaning for it."""
@@ -190,6 +206,8 @@ class Bucket:
             return refusals.redirected(
                 self.where, whereto, to_tls=to.host == answer.url.host and to.scheme != answer.url.scheme
             )
+        if answer.status_code == 403 and any(name in answer.headers for name in CDN):
+            return refusals.behind_a_cdn(self.where, answer.text)
         region = answer.headers.get("x-amz-bucket-region", "")
         if answer.status_code in (301, 307, 400) and REGION.fullmatch(region):
             return refusals.in_another_region(self.where, region, self._asking)

@@ -18,7 +18,10 @@ _BY_COUNTRY = re.compile(
 _BY_ADDRESS = re.compile(r"(?i)\bIPs?\b|\baddress|\bnetwork|allow-?\s?list|proxy|firewall|\bVPN\b")
 _BY_POLICY = re.compile(r"(?i)\bpolic(?:y|ies)\b|\bblocked\b|curation|quarantine|malware|\bunsafe\b")
 _BY_A_MESH = re.compile(r"(?i)\bRBAC: access denied")
-_MESHES = re.compile(r"(?i)(?:istio-)?envoy")
+_MESHES = re.compile(r"(?i)(?:^|[, ])(?:istio-)?envoy$")
+_LOCKED = re.compile(
+    r"(?i)recurrent login failures|too many (?:failed )?(?:login|authentication)|temporarily (?:locked|blocked)"
+)
 _TOKEN = re.compile(r"(?i)\btokens?\b")
 _LET_THROUGH = "where an allow-list of the hub or the organization, or a proxy on the way, refuses, ask who runs it to let the cluster through."
 _READ_ACCESS = (
@@ -44,12 +47,14 @@ def denied(response: httpx2.Response, asked: Asker, what: str) -> WeightsError:
     message = f"{asked.host} denies access to {what}: {said or 'HTTP 403'}."
     if not told and wire.is_page(response):
         return _by_page(response, asked, message, said)
-    if not told and _is_of_a_mesh(response, said):
+    if not told and (gateways := _of_a_gateway(response, said, asked.host)):
+        return WeightsError(Reason.HUB_REFUSED, message, gateways)
+    if _LOCKED.search(said):
         return WeightsError(
-            Reason.HUB_REFUSED,
+            Reason.INVALID_TOKEN,
             message,
-            f"A policy of the service mesh before {asked.host} refuses: have it (Istio's AuthorizationPolicy, or the like) let in the pods of this "
-            "namespace.",
+            f"Wrong logins came too often: correct the token or password that {asked.host} is shown, here and by whoever shares this address, and wait "
+            f"until it lets in again; then {REFRESH}.",
         )
     if _ACCOUNT.search(said):
         return WeightsError(Reason.HUB_REFUSED, message, wire.ACCOUNT_REMEDY)
@@ -69,9 +74,24 @@ def _named(said: str) -> str:
     return "Where these words name a fault of their own, mend that. Else: " if said else ""
 
 
+def _of_a_gateway(response: httpx2.Response, said: str, host: str) -> str:
+    """What helps where a mesh's or a cloud's gateway has answered by itself; "" where none has."""
+    if _is_of_a_mesh(response, said):
+        return (
+            f"A policy of the service mesh before {host} refuses: have it (Istio's AuthorizationPolicy, or the like) let in the pods of this "
+            "namespace."
+        )
+    if "MissingAuthenticationToken" in response.headers.get("x-amzn-errortype", ""):
+        return (
+            f"Amazon's API Gateway before {host} says so of a path that it does not have: have hub.endpoint of the platform's settings hold the "
+            "whole path, its stage first."
+        )
+    return ""
+
+
 def _is_of_a_mesh(response: httpx2.Response, said: str) -> bool:
     """Envoy's own words (Istio, Cilium), or none from it, or Linkerd's header."""
-    is_envoy = _MESHES.fullmatch(response.headers.get("server", "")) and said.lower() in ("", "access denied")
+    is_envoy = _MESHES.search(response.headers.get("server", "")) and said.lower() in ("", "access denied")
     return bool(_BY_A_MESH.search(said) or is_envoy or "l5d-proxy-error" in response.headers)
 
 

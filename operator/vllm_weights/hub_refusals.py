@@ -237,8 +237,12 @@ class Asked:
         return WeightsError(
             Reason.REPO_NOT_FOUND,
             f"{self.host} has no model {self.repo}, or hides it{words}.",
-            f"Check the spelling; {hint}{'' if self.is_the_hub else of_mirror}.",
+            f"Check the spelling; {hint}{self._odd_path() if self.is_the_hub else of_mirror}.",
         )
+
+    def _odd_path(self) -> str:
+        path = urlsplit(self.endpoint).path
+        return f"; and that hub.endpoint of the platform's settings has no path ({path})" if path else ""
 
     def _file_is_gone(self, file: RemoteFile, revision: str, response: httpx2.Response) -> WeightsError:
         said = wire.what_it_says(response)

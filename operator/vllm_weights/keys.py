@@ -74,6 +74,22 @@ def _check_googles(of: str, key: str) -> None:
             else "it has no private_key or no client_email"
         )
         raise _no_key(f"GOOGLE_SERVICE_ACCOUNT_KEY for {of} is no service account's key: {how}.", _WHOLE_FILE)
+    if not _can_be_read(str(said["private_key"])):
+        # Google's own file has line ends there; who escapes it once more, for a shell or a template, makes letters of them.
+        how = "its lines end in \\n written out" if "\\n" in said["private_key"] else "it is cut off, or changed"
+        raise _no_key(f"The private_key in GOOGLE_SERVICE_ACCOUNT_KEY for {of} cannot be read: {how}.", _WHOLE_FILE)
+
+
+def _can_be_read(pem: str) -> bool:
+    """Whether a key is one. Asked here, since the client library shows its bytes in what it says of one that is none."""
+    from cryptography.exceptions import UnsupportedAlgorithm  # It takes long to load.
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        load_pem_private_key(pem.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 _WHOLE_FILE = "Put the JSON of a service account's key, as Google gives it, under GOOGLE_SERVICE_ACCOUNT_KEY"

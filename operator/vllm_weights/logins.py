@@ -42,6 +42,14 @@ def refused(
             f"The service mesh before {host} takes the token for one of its own, and refuses it (HTTP 401){words}.",
             f"Have the mesh's RequestAuthentication leave {host} out; the token itself may be right.",
         )
+    kind = response.headers.get("WWW-Authenticate", "").partition(" ")[0]
+    if kind and kind.lower() not in ("bearer", "basic") and not any(name in response.headers for name in _OWN_WORDS):
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"What is before {host} wants a login of another kind ({kind[:20]}) than a token or a password{words}.",
+            "Ask who runs it (a gateway, as a rule) to let these pods through without, or by a token (Bearer) or a user and password; or have "
+            "hub.endpoint of the platform's settings name another address.",
+        )
     if has_login:
         return WeightsError(
             Reason.INVALID_TOKEN,

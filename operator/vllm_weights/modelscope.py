@@ -58,7 +58,7 @@ class ModelScope:
         self._client = wire.client(headers, silence_seconds, parallelism)
         self._stores = Stores(self.host, SETTINGS["MODELSCOPE_ENDPOINT"])
         self.asked_last = wire.asked_last(self._client, self.host)
-        self._asked = Asked(endpoint, repo, bool(token), self._api)
+        self._asked = Asked(endpoint, repo, bool(token), self._api, self._client)
 
     def listing(self, revision: str | None) -> Listing:
         """Every file of the revision (default `master`): one request, or one a folder where the server cuts the list."""

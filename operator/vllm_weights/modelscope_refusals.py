@@ -6,16 +6,20 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx2
 import requests
 from modelscope_hub import APIError, HubApi, HubError
 from modelscope_hub.errors import AuthenticationError, NetworkError, NotExistError, PermissionDeniedError
 
 from vllm_weights import blame, wire
-from vllm_weights.addresses import host_of
+from vllm_weights.addresses import bare, host_of
 from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.listing import RemoteFile
 
 DEFAULT_REVISION = "master"
+_ITS_KEYS = frozenset({"Code", "code", "Success", "success", "Message", "RequestId", "request_id"})
+"""One of them is in each of its errors."""
+_OTHER_HOST = re.compile(r"host='([^']{1,250})'")
 _NO_TREE = 10990101004
 """Its code where it cannot list a revision: one that there is not, or, of the default one, a fault that passes."""
 _ITS_OWN_FAULT = re.compile(
@@ -27,10 +31,10 @@ _IS_MISSING = re.compile(r"(?i)record not found")
 class Asked:
     """Who is asked for which repository, and as whom. `revision` is the one that is asked for."""
 
-    def __init__(self, endpoint: str, repo: str, has_token: bool, api: HubApi) -> None:
+    def __init__(self, endpoint: str, repo: str, has_token: bool, api: HubApi, client: httpx2.Client) -> None:
         self.host, self.endpoint, self.repo, self.has_token = host_of(endpoint), endpoint, repo, has_token
         self.revision = DEFAULT_REVISION
-        self._api = api
+        self._api, self._client = api, client
 
     @contextmanager
     def errors_named(self) -> Iterator[None]:
@@ -50,21 +54,48 @@ class Asked:
         """What the library's error means, of the listing or of a file."""
         body = error.response_body if isinstance(error, APIError) else None
         said = wire.words_of(body if isinstance(body, str) else error.message)
+        if self._lost_the_token(error):
+            return self._elsewhere(str(getattr(error, "url", "")))
         match error:
             case NotExistError():
                 return self._not_there(error, said, file)
             case AuthenticationError() | PermissionDeniedError():
                 return self._no_access(error, said)
             case NetworkError():
-                return wire.unreachable(self.host, error.message, self.endpoint)
+                return wire.unreachable(self._named_in(error.message), error.message, self.endpoint)
             case APIError(status_code=429):
                 return wire.limited(self.host, said, _bounded(retry_after), has_token=self.has_token)
             case APIError(status_code=int(status)):
-                if 400 <= status < 500 and isinstance(body, str) and "<" in body and blame.REFUSING.search(said):
-                    return self._blocked(status, said)
-                about = f"for {file.path if file else self.repo}" + (f": {said}" if said else "")
-                return wire.status_failure(status, self.host, about, _bounded(retry_after))
+                is_page = isinstance(body, str) and "<" in body
+                return self._by_status(status, said, file, _bounded(retry_after), is_page=is_page)
         return WeightsError(Reason.HUB_REFUSED, f"{self.host} refused {self.repo}: {said}.", error.suggestion)
+
+    def _by_status(
+        self, status: int, said: str, file: RemoteFile | None, retry_after: float | None, *, is_page: bool
+    ) -> WeightsError:
+        if wire.WANTS_TLS.search(said):
+            remedy = "Have sources.modelscope.endpoint of the platform's settings begin with https://."
+            return WeightsError(
+                Reason.HUB_REFUSED, f"{self.host} is asked in plain HTTP and wants TLS: {said}.", remedy
+            )
+        if 400 <= status < 500 and is_page and blame.REFUSING.search(said):
+            return self._blocked(status, said)
+        about = f"for {file.path if file else self.repo}" + (f": {said}" if said else "")
+        return wire.status_failure(status, self.host, about, retry_after)
+
+    def _lost_the_token(self, error: HubError) -> bool:
+        """Whether a host answered that the endpoint redirects to, which no token goes along to."""
+        url = getattr(error, "url", None)
+        is_about_access = isinstance(error, NotExistError | AuthenticationError | PermissionDeniedError)
+        return self.has_token and is_about_access and bool(url) and host_of(str(url)) != self.host
+
+    def _elsewhere(self, url: str) -> WeightsError:
+        other = host_of(url)
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"{self.host} redirects to {other}, which shows {self.repo} to nobody without a token; ours goes to no other host than {self.host}.",
+            f"Have sources.modelscope.endpoint of the platform's settings name {other} itself, where the token is of it.",
+        )
 
     def empty(self, said: str) -> WeightsError:
         """Of a list with nothing in it; `said` is what came in its place."""
@@ -88,11 +119,18 @@ class Asked:
             return self._for_now(said)
         if file is not None:
             return self._gone(file, said if isinstance(body, dict) else "")
-        if not isinstance(body, dict) and said:
+        is_its_own = not body if isinstance(body, dict) else not said
+        if not is_its_own and not (isinstance(body, dict) and _ITS_KEYS & body.keys()):
             return self._not_modelscopes(f"404: {said}")
         if isinstance(body, dict) and body.get("Code") == _NO_TREE and self.revision == DEFAULT_REVISION:
             return NoTreeNow(self._for_now(said), self._missing())
         return self._missing()
+
+    def _named_in(self, words: str) -> str:
+        """Whom the library could not reach: the endpoint, or where it redirects to."""
+        found = _OTHER_HOST.search(words)
+        other = found[1] if found else ""
+        return f"{other}, to which {self.host} redirects," if other and other != bare(self.host) else self.host
 
     def _for_now(self, said: str) -> WeightsError:
         return WeightsError(
@@ -123,6 +161,13 @@ class Asked:
                 Reason.HUB_REFUSED,
                 f"{self.host} denies access to {self.repo}, with a page that is none of ModelScope's (HTTP 403{words}).",
                 "Ask who runs the allow-list, proxy or filter on the way to let the cluster through.",
+            )
+        if isinstance(error, AuthenticationError) and not isinstance(error.response_body, dict):
+            return WeightsError(
+                Reason.INVALID_TOKEN,
+                f"{self.host} wants a login of its own (HTTP 401{words}), and no answer of ModelScope's comes.",
+                "Where it wants a user and password, have sources.modelscope.endpoint of the platform's settings hold them (USER:PASSWORD@ before its "
+                "host); else name a secret with a token that it takes (MODELSCOPE_API_TOKEN), or have whoever runs it let this cluster in without.",
             )
         if not self.has_token:
             return WeightsError(
@@ -187,13 +232,12 @@ class Asked:
         return True
 
     def _token_is_refused(self) -> bool:
+        """By the account's page. Not by the library, which follows a redirect and shows the token to whoever it leads to."""
         try:
-            self._api.whoami()
-        except AuthenticationError:
-            return True
-        except (HubError, ValueError, KeyError, TypeError, AttributeError):  # A mirror without accounts.
+            answer = self._client.get(f"{self.endpoint}/openapi/v1/users/me", follow_redirects=False)
+        except (httpx2.HTTPError, httpx2.InvalidURL):  # A mirror without accounts.
             return False
-        return False
+        return answer.status_code == 401
 
 
 class NoTreeNow(WeightsError):

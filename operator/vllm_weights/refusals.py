@@ -20,7 +20,7 @@ _GRANT = (
 )
 _OF_A_STORE = re.compile(r"<Code>|<Error>|\"error\": ?[{\"]|storage\.\w+\.\w+")
 """In what a store says of itself: S3's and Google's objects of an error."""
-_NOT_TRUSTED = re.compile(r"InvalidCertificate\(\s*(\w+)")
+_NOT_TRUSTED = re.compile(r"InvalidCertificate\(\s*(?:Other\(\s*OtherError\(\s*)?(\w+)")
 _ALERT = re.compile(r"AlertReceived\(\s*(\w+)|(PeerIncompatible\(\s*\w+)")
 _NO_TLS = re.compile(r"InvalidContentType|WrongVersionNumber")
 ELSEWHERE = re.compile(r"incorrectly configured region|PermanentRedirect|AuthorizationHeaderMalformed|\"dns error\"")
@@ -101,6 +101,14 @@ def no_listing(where: str, how: str) -> WeightsError:
         f"{where} cannot be listed: {how}.",
         "What answers does not know the present way of listing (ListObjectsV2), as old or small gateways: use the store itself or a newer "
         "release of it as endpoint, or a prefix with fewer objects below it.",
+    )
+
+
+def behind_a_cdn(where: str, said: str) -> WeightsError:
+    return WeightsError(
+        Reason.HUB_REFUSED,
+        f"A CDN (CloudFront) stands before {where}, and refuses: {words_of(said) or 'it says nothing'}",
+        "It asks the bucket as itself, so that rights of these keys change nothing: leave AWS_ENDPOINT_URL out, or have it name the store itself.",
     )
 
 

@@ -53,7 +53,7 @@ CODES = (
         "The store has shut this bucket: ask its owner, or name another.",
     ),
     said(
-        r"AccountProblem|UserSuspended|UserDisable|NotSignedUp|(?i:account ?disabled|billing account|billing is disabled|InArrears|overdue)",
+        r"AccountProblem|InDebt|NotEntitled|UserSuspended|UserDisable|NotSignedUp|(?i:account ?disabled|billing account|billing is disabled|InArrears|overdue)",
         Reason.HUB_REFUSED,
         _REFUSES,
         "The store has shut the account (of these keys, or that pays for the bucket): ask its owner, or use another.",
@@ -89,17 +89,35 @@ CODES = (
         "Have the policy changed that denies it (the store's words say of which kind it is): another that allows does not help.",
     ),
     said(
+        r"no (?:permissions boundary|service control policy|session policy|resource control policy) allows",
+        Reason.INVALID_TOKEN,
+        "may not be read with these credentials",
+        "Have that policy of the account or the role (the words say which kind) allow it: what the identity itself is granted does not help.",
+    ),
+    said(
+        r"(?i)\bIP filter|not allowed by bucket ip|\breferer\b|AccessDeniedByBucketIpFilter",
+        Reason.HUB_REFUSED,
+        _REFUSES,
+        "The bucket lets in known addresses (or pages) alone: have those that this cluster asks from put on its list; the credentials are not at fault.",
+    ),
+    said(
         r"KMS\.(?:Disabled|InvalidState|KMSInvalidState|NotFound)\w*",
         Reason.HUB_REFUSED,
         _NOT_GIVEN,
         "The key that the objects are encrypted with is disabled or gone: have it enabled, or the objects encrypted anew.",
     ),
     said(
-        r"\bkms:Decrypt\b",
+        r"\bkms:Decrypt\b|ciphertext refers to a customer master key|cloudkms\.cryptoKeyVersions|(?i:kms)\b.{0,80}(?:permission|not authorized|denied)",
         Reason.INVALID_TOKEN,
         "may not be read with these credentials",
-        "Grant kms:Decrypt, on the key that the store's words name, to the identity that they name; a key of another account has to allow it in its "
-        "own policy, too.",
+        "Grant kms:Decrypt, on the key that the objects are encrypted with, to the identity that the words name (Google: the bucket's own service "
+        "agent); a key of another account has to allow it in its own policy, too.",
+    ),
+    said(
+        r"(?i)KMS is not configured|\bKMS\b.{0,60}(?:not (?:found|exist|configured)|unreachable)",
+        Reason.HUB_REFUSED,
+        _NOT_GIVEN,
+        "The store cannot reach or does not know the keys (KMS) that its objects are encrypted with: have whoever runs it mend that.",
     ),
     said(
         r"(?i)form of Server Side Encryption|server-side-encryption-customer|SSECustomer",

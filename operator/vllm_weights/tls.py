@@ -28,6 +28,37 @@ _CERTIFICATES = (
         "that is made out for another name",
         "",
     ),
+    (
+        re.compile(r"CaUsedAsEndEntity"),
+        "that is an authority's own, and no server's",
+        "Have its certificate made anew as a server's (basicConstraints CA:FALSE, which openssl req -x509 by itself does not write); to trust it is not enough.",
+    ),
+    (
+        re.compile(r"UnsupportedCertVersion"),
+        "in an old form (X.509 before version 3)",
+        "Have its certificate made anew in version 3, with a subjectAltName (openssl x509 -req wants -extfile for it); to trust it is not enough.",
+    ),
+    (
+        re.compile(r"(?i)EkuError|RequiredEku|unsuitable certificate purpose|InvalidPurpose|invalid purpose"),
+        "that is not made for servers",
+        "Have its certificate made anew with extendedKeyUsage serverAuth; to trust it is not enough.",
+    ),
+    (
+        re.compile(
+            r"(?i)key too (?:small|weak)|md too weak|SignatureAlgorithm|BadSignature|signature failure|\brevoked\b"
+        ),
+        "that no client takes any more",
+        "Have its certificate, or its authority's, made anew with a present key and signature (and not revoked). Where its authority was made anew "
+        "under the same name, have the platform name the new one (sources.trustedCertificates).",
+    ),
+    (
+        re.compile(
+            r"(?i)missing (?:authority|subject) key identifier|basic constraints of CA|key usage extension|invalid CA cert|path ?len|NameConstraint|Other$"
+        ),
+        "that is not as certificates have to be",
+        "Have it, or the authority behind it, made anew as the message says (version 3, subjectAltName, CA:FALSE for the server's, key usage for the authority's); where the "
+        "authority is not named yet, have the platform name it (sources.trustedCertificates).",
+    ),
 )
 
 
@@ -45,7 +76,7 @@ _HANDSHAKES = tuple(
     _Said(re.compile(words), reason, how, remedy)
     for words, reason, how, remedy in (
         (
-            r"(?i)CERTIFICATE_?REQUIRED|BAD_CERTIFICATE|BadCertificate",
+            r"(?i)CERTIFICATE_?REQUIRED|BAD_CERTIFICATE|BadCertificate|required SSL certificate was sent",
             Reason.HUB_REFUSED,
             "wants a certificate of the client, which downloads have none of",
             "Have an address set that asks for none (the platform's settings), or have whoever runs the server let this cluster in without one.",
@@ -154,7 +185,8 @@ def not_trusted(host: str, why: str, url: str = "") -> WeightsError:
         Reason.HUB_UNREACHABLE,
         f"{host} shows a certificate of an authority that is not trusted{whose}: {why.rstrip('.')}.",
         "Have the platform name the authority (sources.trustedCertificates of its settings, which take the place of the public authorities: "
-        "where those are wanted too, the file holds them as well), or mend the address.",
+        "where those are wanted too, the file holds them as well), have the server send its whole chain where one between is missing, or mend the "
+        "address.",
     )
 
 

@@ -34,6 +34,8 @@ _SIGNED = re.compile(
     r"(?i)([?&](?:X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|Signature|Policy|Key-Pair-Id|sig|\w*token)=)[^\s&'\"]+"
 )
 """What signs an address, and opens it to everybody."""
+_BYTES = re.compile(r"\[(?:\d{1,3},\s*){7,}\d{1,3},?\s*\]?|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^\"']*")
+"""What libraries write of a key that they cannot read: its bytes as numbers, or itself."""
 
 
 def bare_token(environment: Mapping[str, str], *variables: str) -> str:
@@ -76,6 +78,7 @@ def without_secrets(text: str, environment: Mapping[str, str]) -> str:
         text = text.replace(form, HIDDEN)
         if len(form) >= LONGEST_WORD:
             text = re.sub(re.escape(form[:KNOWN_BY]) + r"[^\s'\"]*", HIDDEN, text)
+    text = _BYTES.sub(HIDDEN, text)
     return _SIGNED.sub(rf"\1{HIDDEN}", _LOGIN.sub(rf"\1{HIDDEN}@", text))
 
 

@@ -133,7 +133,8 @@ def _breaks_off(host: str, why: str, through: Proxy | None = None) -> WeightsErr
         return _another_port(host, why)
     before = re.search(r", to which (\S+) redirects", host)
     filtered = (
-        f" Where that host is none that {before[1]} keeps its files at (a filter's page), ask who runs the way out to let these pods through to {before[1]}."
+        f" Where that host is none that {before[1]} keeps its files at (a filter's page, or one to sign in at), ask who runs the way out, or what stands "
+        f"before {before[1]}, to let these pods through to it without."
         if before and not is_public(host)
         else ""
     )
@@ -169,11 +170,18 @@ def common_failure(response: httpx2.Response, host: str, *, has_token: bool = Fa
             f"{host} is asked in plain HTTP and wants TLS: {said}",
             "Have its address in the platform's settings begin with https://.",
         )
+    if response.status_code == 400 and (of_tls := tls.failure(host, said)):
+        return of_tls
     about = f"for {response.url.path}" + (f": {said}" if said else "")
     seconds = retry_after(response.headers)
     if response.status_code == 429:
         return limited(host, said, seconds, has_token=has_token)
     failure = status_failure(response.status_code, host, about, seconds)
+    if blame.is_of_a_mesh(response.status_code, response.headers, said):
+        failure.remedy = (
+            f"The mesh's proxy of this pod answers so of hosts that it does not know, or cannot reach: have a ServiceEntry name {bare(host)}, or the pods "
+            f"of downloads be outside the mesh. Else: {failure.remedy}"
+        )
     through = proxies.on_the_way(str(response.url)) if response.url.scheme == "http" else None
     if through is not None and (response.status_code >= 500 or is_page(response)):
         failure.message = f"{failure.message.rstrip('.')} (by way of {through}, which may be what answers)."

@@ -76,6 +76,9 @@ class _Odd(BaseHTTPRequestHandler):
         whole = self.fake.objects[key]
         if self.fake.oddity == "etags say nothing" and key.endswith(".safetensors"):
             whole += bytes(1000)
+        if self.fake.oddity == "refuses if-match" and "If-Match" in self.headers:
+            self._answer(412, b"<Error><Code>PreconditionFailed</Code></Error>", {"Content-Type": "application/xml"})
+            return
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         headers = {"ETag": f'"{self.fake.tags[key]}"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
         if found is None or self.fake.oddity == "no ranges":
