@@ -9,7 +9,7 @@ from obstore import exceptions
 
 from tests.hub.running import Ended, run
 from tests.stores.host import Host
-from vllm_weights import refusals
+from vllm_weights import limits, refusals
 from vllm_weights.asking import Asking
 from vllm_weights.failure import Reason
 
@@ -217,3 +217,23 @@ def test_what_the_library_cannot_take_is_no_fault_of_the_network(said: str, advi
     meant = refusals.failure(exceptions.GenericError(said), "s3://models/llama", Asking("s3", "models"))
 
     assert (meant.reason, meant.retry, advice in meant.remedy) == (Reason.HUB_REFUSED, False, True)
+
+
+def test_a_balancer_without_a_store_behind_it_is_told_as_one(tmp_path: Path) -> None:
+    page = b"<html><body><h1>503 Service Unavailable</h1>No server is available to handle this request.</body></html>"
+    with Host(503, page, {"Content-Type": "text/html"}) as balancer:
+        ended = looked_up(tmp_path, KEYS | {"AWS_ENDPOINT_URL": balancer.url})
+
+    assert (ended.answer["reason"], ended.answer["retry"]) == ("HubUnreachable", True)
+    assert "is up" in ended.answer["remedy"] and "ingress" in ended.answer["remedy"]
+
+
+def test_a_limit_of_threads_is_no_fault_of_keys_or_network() -> None:
+    for said in (
+        "can't start new thread",
+        "OS can't spawn worker thread: Resource temporarily unavailable (os error 11)",
+    ):
+        meant = limits.of_threads(RuntimeError(said))
+
+        assert meant is not None and meant.retry and "podPidsLimit" in meant.remedy
+    assert limits.of_threads(RuntimeError("another")) is None

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from vllm_weights import termination
+from vllm_weights import limits, termination
 from vllm_weights.failure import Reason, WeightsError
 from vllm_weights.inspection import inspect
 from vllm_weights.node import clear, prepare
@@ -57,7 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     except BaseException as error:  # The last resort: still one JSON answer, and the traceback in the log.
         print(without_secrets(traceback.format_exc(), environment), file=sys.stderr, flush=True)
         remedy = "Look at the log of this container, and report it."
-        failure = WeightsError(Reason.DOWNLOAD_FAILED, f"{type(error).__name__}: {error}", remedy)
+        failure = limits.of_threads(error) or WeightsError(
+            Reason.DOWNLOAD_FAILED, f"{type(error).__name__}: {error}", remedy
+        )
         termination.write(failure.as_json() | {"excerpt": _where(error)}, environment)
         return EXIT_RETRY
     termination.write(answer, environment)

@@ -19,7 +19,7 @@ import obstore
 from obstore import exceptions
 from obstore.store import GCSStore, S3Store
 
-from vllm_weights import refusals, wire
+from vllm_weights import limits, refusals, wire
 from vllm_weights.asking import Asking
 from vllm_weights.checksum import is_of
 from vllm_weights.failure import Reason, WeightsError
@@ -186,7 +186,7 @@ class Bucket:
         except BaseException as error:
             if type(error).__name__ != "PanicException":  # Of obstore's runtime, no Exception and exported by nobody.
                 raise
-            raise refusals.cannot_be_asked(self.where, str(error)) from error
+            raise limits.of_threads(error) or refusals.cannot_be_asked(self.where, str(error)) from error
 
     def _refusal(self, error: Exception, file: RemoteFile | None) -> WeightsError:
         meant = refusals.failure(error, self.where, self._asking, file.path if file else "", listed=self._listed)

@@ -87,8 +87,15 @@ def absent(where: str, said: str, asking: Asking, path: str = "") -> WeightsErro
 
 def no_store(where: str, words: str, status: int = 0) -> WeightsError:
     """A page or something else in a store's place. A gate that has trouble itself (5xx) may let through the next time."""
+    if status >= 500:
+        return WeightsError(
+            Reason.HUB_UNREACHABLE,
+            f"What stands before {where} answers with HTTP {status}, and no store: {words}",
+            "It is tried again. Where it stays so, see whether the store behind that load balancer, ingress or proxy is up (its pods ready, its service "
+            f"with endpoints), and have whoever runs it look. Else: {_ENDPOINT}.",
+        )
     return WeightsError(
-        Reason.HUB_UNREACHABLE if status >= 500 else Reason.HUB_REFUSED,
+        Reason.HUB_REFUSED,
         f"What answers for {where} is no object storage: {words}",
         f"{_ENDPOINT}: its port is the API's, not a console's, and no path stands behind it. Where a proxy or a filter answers in its "
         "place have it let through, or have NO_PROXY name the store's host (as for one inside the cluster).",

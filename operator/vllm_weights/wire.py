@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 import httpx2
 
-from vllm_weights import VERSION, blame, proxies, tls
+from vllm_weights import VERSION, blame, limits, proxies, tls
 from vllm_weights.addresses import bare, is_public
 from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.listing import RemoteFile
@@ -81,7 +81,7 @@ def connection_errors_named(host: str, endpoint: str = "") -> Iterator[None]:
         why = f"{type(error).__name__} {error}".strip()
         raise unreachable(_asked_at_last(error, host, endpoint), why, _address_of(error)) from error
     except RuntimeError as error:  # "Cannot send a request, as the client has been closed": another worker failed.
-        raise unreachable(host, str(error)) from error
+        raise limits.of_threads(error) or unreachable(host, str(error)) from error
 
 
 def _leads_nowhere(host: str, why: str) -> WeightsError:
