@@ -224,3 +224,43 @@ def test_what_is_no_collection_is_read_as_it_is(raw: str) -> None:
     assert diagnose_log(raw, 1).reason is Reason.ServerCrashed
     assert diagnose_log(raw.encode(), 1).reason is Reason.ServerCrashed
     assert time.monotonic() - before < 20
+
+
+def cell(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        f"@timestamp,@message\n2026-11-22 18:31:05.123,{cell(OLDER)}\n2026-11-22 18:31:09.123,{cell(NEWER)}\n",
+        f'"@timestamp","kubernetes.pod.name","message"\r\n"Nov 22, 2026 @ 18:31","pull-x",{cell(NEWER)}\r\n',
+        f"Date,Host,Service,Content\n2026-11-22T18:31:09Z,n1,pull,{cell(NEWER)}\n2026-11-22T18:31:05Z,n1,pull,{cell(PULLING)}\n",
+        "timestamp,log\n2026-11-22T18:31:05Z," + cell(json.dumps({"log": NEWER + "\n", "stream": "stdout"})) + "\n",
+        json.dumps({"data": [{"id": "A", "attributes": {"message": NEWER, "timestamp": stamp(9)}}]}, indent=1),
+    ],
+)
+def test_a_table_is_read_by_its_column_of_lines(table: str) -> None:
+    assert diagnose_log(table, 3).reason is Reason.RepoNotFound
+
+
+def test_a_servers_lines_in_a_table_are_the_servers() -> None:
+    table = "timestamp,message\n" + "".join(f"{stamp(at)},{cell(line)}\n" for at, line in enumerate(SERVER))
+
+    assert diagnose_log(table, 1).reason is Reason.AdapterRankTooHigh
+
+
+def test_a_log_that_begins_with_commas_is_no_table() -> None:
+    log = "a, message, of somebody's\n" + "\n".join(SERVER)
+
+    assert diagnose_log(log, 1).reason is Reason.AdapterRankTooHigh
+
+
+@pytest.mark.parametrize("serving_last", [False, True])
+def test_of_two_pods_in_one_log_the_one_that_failed_is_told(serving_last: bool) -> None:
+    failed = [f"[pod/qwen-a/vllm] {line}" for line in SERVER]
+    serving = ["[pod/qwen-b/vllm] (APIServer pid=1) INFO:     Application startup complete."] * 3
+    serving.append('[pod/qwen-b/vllm] (APIServer pid=1) INFO:     10.0.0.7:40103 - "GET /health HTTP/1.1" 200 OK')
+    lines = failed + serving if serving_last else [serving[0], *failed, *serving[1:]]
+
+    assert diagnose_log("\n".join(lines), 1).reason is Reason.AdapterRankTooHigh

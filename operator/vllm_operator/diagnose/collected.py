@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from vllm_operator.diagnose.lines import read_text
+from vllm_operator.diagnose.tables import records_of
 
 _MOST_CHARS: Final = 64 * 1024 * 1024
 """Of a JSON document that is read in whole."""
@@ -46,6 +47,7 @@ _SIDECARS: Final = re.compile(
     rf'|(?:^|\s)\[{_STAMP}Z\] "(?:[A-Z]{{3,7}} /|- - -)'  # what passed through Envoy
     r"|\b(?:ThreadId\(\d{1,3}\)|\w{2,20}) linkerd2?_[\w:]{2,80}: "
 )
+_PREFIX = re.compile(r"\[pod/([^\]\s]{1,250})\] ?")
 _KUBECTL = re.compile(r"^(?:Defaulted container \"|Found \d{1,4} pods, using pod/)")
 _SECONDS_DIGITS: Final = 10
 _HEAD: Final = 400
@@ -55,12 +57,25 @@ _HEAD: Final = 400
 def collected(raw: object) -> str:
     """The log as its container wrote it; text that is no collection comes back as it is, but for its order. Never raises."""
     text = decoded(raw)
-    if text.lstrip()[:1] in ("[", "{") and len(text) <= _MOST_CHARS:
-        text = _from_document(text)
+    if len(text) <= _MOST_CHARS:
+        is_document = text.lstrip()[:1] in ("[", "{")
+        text = _from_document(text) if is_document else _in_order_of_time(records_of(text, _BODIES)) or text
     lines = _own(read_text(text).split("\n"))
     if _is_newest_first(lines):
         lines = lines[::-1]
     return "\n".join(_out_of_record(line) if line.lstrip()[:1] == "{" else line for line in lines)
+
+
+def of_each_pod(text: str) -> list[str]:
+    """A log in which kubectl has put several pods' lines together (--prefix), one for each; the text alone else."""
+    pods: dict[str, list[str]] = {}
+    for line in text.split("\n"):
+        found = _PREFIX.match(line)
+        if found is None and line.strip():
+            return [text]
+        if found is not None:
+            pods.setdefault(found[1], []).append(line)
+    return ["\n".join(lines) for lines in pods.values()] if len(pods) > 1 else [text]
 
 
 def decoded(raw: object) -> str:
@@ -106,9 +121,11 @@ def _from_document(text: str) -> str:
         records = [record for value in _values(text) for record in _records(value)]
     except (ValueError, RecursionError):
         return text
+    return _in_order_of_time(records) or text
+
+
+def _in_order_of_time(records: Sequence[Mapping[str, Any]]) -> str:
     told = [(_time_in(record), body) for record in records if (body := _body(record))]
-    if not told:
-        return text
     if _goes_back([time for time, _ in told if time], 1):
         told.reverse()
     return "\n".join(f"{time} {line}".strip() for time, body in told for line in body.rstrip("\n").split("\n"))
@@ -144,10 +161,18 @@ def _records(value: Any) -> Iterator[Mapping[str, Any]]:
         yield from _records(hits.get("hits"))
     elif isinstance(value.get("data"), Mapping):  # Loki
         yield from _of_loki(value["data"].get("result"))
+    elif isinstance(many := value.get("data"), list):  # Datadog
+        yield from _of_datadog(many)
     elif isinstance(many := value.get("events") or value.get("results"), list):  # CloudWatch, and its Insights
         yield from (_fields(row) for row in many) if "results" in value else _records(many)
     else:
         yield value
+
+
+def _of_datadog(events: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
+    for event in events:
+        inner = event.get("attributes") if isinstance(event, Mapping) else None
+        yield from _records(inner if isinstance(inner, Mapping) else event)
 
 
 def _of_loki(streams: Any) -> Iterator[Mapping[str, Any]]:

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from vllm_operator.diagnose.collected import collected
+from vllm_operator.diagnose.collected import collected, of_each_pod
 from vllm_operator.diagnose.downloads import (
     from_weights_log,
     is_cut_download,
@@ -109,7 +109,11 @@ _OF_A_KILL: Final = (
 
 def diagnose_log(text: object, exit_code: int | None = None) -> Failure:
     """The failure a log shows; `ServerCrashed` with an excerpt when no rule knows it. Takes any text or bytes, never raises."""
-    raw = collected(text)
+    found = [_of_one(log, exit_code) for log in of_each_pod(collected(text))]
+    return next((failure for failure in found if failure.reason is not Reason.ServerCrashed), found[-1])
+
+
+def _of_one(raw: str, exit_code: int | None) -> Failure:
     said = from_weights_log(raw, exit_code) or (None if exit_code else of_a_download_that_went_well(raw))
     if said is None and is_cut_download(raw, exit_code):
         said = of_a_download(raw, exit_code)
