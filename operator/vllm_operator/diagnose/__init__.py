@@ -1,7 +1,8 @@
 """From what a failed pod, Job, claim or log shows to one reason, one sentence and one remedy. Pure: no cluster, no clock."""
 
-from vllm_operator.diagnose.crash import diagnose_log, fatal_while_starting
+from vllm_operator.diagnose.crash import fatal_while_starting
 from vllm_operator.diagnose.failure import Failure, failure, masked
+from vllm_operator.diagnose.logs import diagnose_log
 from vllm_operator.diagnose.pods import FOLDER_IS_GONE, look_at_pod
 from vllm_operator.diagnose.podstate import SERVERS
 from vllm_operator.diagnose.reasons import MEANINGS, Meaning, Reason

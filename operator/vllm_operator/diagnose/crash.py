@@ -4,13 +4,6 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from vllm_operator.diagnose.collected import collected, of_each_pod
-from vllm_operator.diagnose.downloads import (
-    from_weights_log,
-    is_cut_download,
-    of_a_download,
-    of_a_download_that_went_well,
-)
 from vllm_operator.diagnose.failure import MAX_BYTES, Failure, failure
 from vllm_operator.diagnose.log import Evidence, gather
 from vllm_operator.diagnose.neighbours import perhaps_charged, unless_its_own
@@ -107,21 +100,6 @@ _OF_A_KILL: Final = (
 )
 
 
-def diagnose_log(text: object, exit_code: int | None = None) -> Failure:
-    """The failure a log shows; `ServerCrashed` with an excerpt when no rule knows it. Takes any text or bytes, never raises."""
-    found = [_of_one(log, exit_code) for log in of_each_pod(collected(text))]
-    return next((failure for failure in found if failure.reason is not Reason.ServerCrashed), found[-1])
-
-
-def _of_one(raw: str, exit_code: int | None) -> Failure:
-    said = from_weights_log(raw, exit_code) or (None if exit_code else of_a_download_that_went_well(raw))
-    if said is None and is_cut_download(raw, exit_code):
-        said = of_a_download(raw, exit_code)
-    if said is not None:
-        return said.on("", exit_code)
-    return _judge(gather(raw, exit_code), exit_code).on("", exit_code)
-
-
 def fatal_while_starting(text: object) -> Failure | None:
     """The failure of a server that still runs but whose engine has logged its end; None while it may yet become ready.
 
@@ -135,10 +113,11 @@ def fatal_while_starting(text: object) -> Failure | None:
         return found
     # The line that says so comes before the traceback that says why: a log read in between is read again.
     ended = seen.root or any(words in seen.text for words in ("Engine core initialization failed", "EngineDeadError"))
-    return _judge(seen, None) if ended else None
+    return judge(seen, None) if ended else None
 
 
-def _judge(seen: Evidence, exit_code: int | None) -> Failure:
+def judge(seen: Evidence, exit_code: int | None) -> Failure:
+    """The failure that a server's evidence shows; `ServerCrashed` when no rule knows it."""
     return (
         _by_its_words(seen, exit_code)
         or _by_its_place(seen)

@@ -5,9 +5,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from vllm_operator.diagnose.crash import diagnose_log
 from vllm_operator.diagnose.downloads import of_a_download
 from vllm_operator.diagnose.failure import Failure, failure
+from vllm_operator.diagnose.logs import diagnose_log
 from vllm_operator.diagnose.podstate import WEIGHTS, Container, PodState, seconds_between
 from vllm_operator.diagnose.reasons import Reason
 
