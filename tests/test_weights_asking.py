@@ -183,3 +183,18 @@ def test_a_store_that_does_not_speak_s3_is_told_before_it_is_asked(tmp_path: Pat
     ended = looked_up(tmp_path, {**KEYS, "AWS_ENDPOINT_URL": "https://acme.blob.core.windows.net"})
 
     assert (ended.answer["reason"], "Azure" in ended.answer["message"]) == ("InvalidArgument", True)
+
+
+def test_a_proxy_that_answers_for_a_store_of_the_cluster_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://squid.corp:3128")
+    page = "<html><title>ERROR: The requested URL could not be retrieved</title></html>"
+    said = f"Error performing GET http://minio.svc:9000/models - Server returned non-2xx status code: 503 Service Unavailable: {page}"
+    meant = refusals.failure(exceptions.GenericError(said), "s3://a", Asking("s3", "a", "http://minio.svc:9000"))
+
+    assert "NO_PROXY name minio.svc" in meant.remedy and "squid.corp:3128" in meant.message and meant.retry
+
+
+def test_a_bucket_of_a_jurisdiction_is_asked_at_its_own_endpoint() -> None:
+    remedy = refused("<Code>AccessDenied</Code>", Asking("s3", "models", "https://0a1b.r2.cloudflarestorage.com"))
+
+    assert "https://0a1b.eu.r2.cloudflarestorage.com" in remedy

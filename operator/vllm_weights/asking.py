@@ -18,6 +18,7 @@ _IDENTITIES = (
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_SKIP_SIGNATURE",
 )
+_R2 = re.compile(r"[0-9a-z]{1,64}\.r2\.cloudflarestorage\.com")
 _CHINA = re.compile(r"\bs3\.(cn-[a-z]+-\d)\.amazonaws\.com(?!\.)")
 _UNLIKE_IN_ADDRESSES = re.compile(r"[^\w./~-]")
 
@@ -76,6 +77,11 @@ class Asking:
             return (
                 f"The host of AWS_ENDPOINT_URL ({host}) begins with the bucket, which then stands in the path once more: leave it out of AWS_ENDPOINT_URL, "
                 "or set AWS_VIRTUAL_HOSTED_STYLE_REQUEST to true."
+            )
+        if _R2.fullmatch(host) and "AccessDenied" in said:
+            return (
+                "Where the bucket has a jurisdiction (EU, FedRAMP), it is asked at that one's endpoint: have AWS_ENDPOINT_URL be "
+                f"https://{host.replace('.r2.', '.eu.r2.')} or the like."
             )
         if host.endswith(".amazonaws.com") and self.endpoint.startswith("http://") and "explicit deny" in said:
             return "AWS_ENDPOINT_URL begins with http://, and many buckets deny all that is not encrypted: have it begin with https://."

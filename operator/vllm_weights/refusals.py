@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import urlsplit
 
 from obstore import exceptions
 
-from vllm_weights import lenders, tls, wire
+from vllm_weights import lenders, proxies, tls, wire
 from vllm_weights.asking import Asking
 from vllm_weights.failure import REFRESH, Reason, WeightsError
 from vllm_weights.store_codes import CODES, GIVE_KEYS, WITHOUT_STATUS, Said
@@ -67,7 +68,7 @@ def absent(where: str, said: str, asking: Asking, path: str = "") -> WeightsErro
     """What is not there: the object, the bucket, or, where a page came, a store."""
     code = CODE.search(said)
     if PAGE.search(said) or not (path or code):
-        return no_store(where, words_of(said))
+        return no_store(where, words_of(said), asking.endpoint)
     if path:
         remedy = (
             "It went away meanwhile: upload or restore it (a bucket with versions still has it). Where it is not wanted any more, "
@@ -85,8 +86,17 @@ def absent(where: str, said: str, asking: Asking, path: str = "") -> WeightsErro
     return asking.looked_at_first(meant, said)
 
 
-def no_store(where: str, words: str, status: int = 0) -> WeightsError:
+def no_store(where: str, words: str, endpoint: str = "", status: int = 0) -> WeightsError:
     """A page or something else in a store's place. A gate that has trouble itself (5xx) may let through the next time."""
+    through = proxies.on_the_way(endpoint) if endpoint.startswith("http://") else None
+    if through is not None:
+        return WeightsError(
+            Reason.HUB_UNREACHABLE if status >= 500 else Reason.HUB_REFUSED,
+            f"What answers for {where}, asked by way of {through}, is no object storage: {words}",
+            f"Have NO_PROXY name {urlsplit(endpoint).hostname} where it may be reached without the proxy, as a store inside the cluster or the company; "
+            f"else have whoever runs the proxy look at its way there. Where it is not the proxy that answers: {_ENDPOINT}, whose port is the API's, not "
+            "a console's.",
+        )
     if status >= 500:
         return WeightsError(
             Reason.HUB_UNREACHABLE,
@@ -156,7 +166,7 @@ def _known(said: str, table: tuple[Said, ...]) -> Said | None:
 def _by_status(status: int, error: Exception, where: str, short: str, asking: Asking) -> WeightsError:
     said = str(error)
     if PAGE.search(said):
-        return no_store(where, short, status)
+        return no_store(where, short, asking.endpoint, status)
     if status in (401, 403) and not _OF_A_STORE.search(said):
         return _gate(where, short)
     if status == 401 or isinstance(error, exceptions.UnauthenticatedError):
