@@ -184,7 +184,7 @@ class Bucket:
         except (exceptions.BaseError, OSError, ValueError) as error:
             raise self._refusal(error, file) from error
         except BaseException as error:
-            if type(error).__name__ != "PanicException":  # Of obstore's runtime, no Exception and exported by nobody.
+            if not _is_panic(error):
                 raise
             raise limits.of_threads(error) or refusals.cannot_be_asked(self.where, str(error)) from error
 
@@ -201,6 +201,10 @@ class Bucket:
             to = answer.next_request.url if answer.next_request else None
         except (exceptions.BaseError, httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError):
             return None
+        except BaseException as error:
+            if _is_panic(error):
+                return None
+            raise
         if to is not None and (to.scheme, to.netloc) != (answer.url.scheme, answer.url.netloc):
             whereto = str(to.copy_with(path="/", query=None))
             return refusals.redirected(
@@ -230,6 +234,11 @@ def _endpoint(name: Name, environment: Mapping[str, str]) -> str:
             f"{name.kind}://{name.bucket}", f"{key} is no address such as https://store.example.com"
         )
     return endpoint
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Of obstore's runtime: no Exception, and exported by nobody."""
+    return type(error).__name__ == "PanicException"
 
 
 def _without_folders(files: tuple[RemoteFile, ...]) -> tuple[RemoteFile, ...]:

@@ -259,7 +259,8 @@ WITHOUT_STATUS = (
         r"non-partial response when range requested|Requested \d+\.\.\d+, got \d+\.\.",
         Reason.HUB_REFUSED,
         "does not give a part of an object",
-        "What answers knows no ranges, as some gateways and caches: use the store itself as endpoint, or one that does.",
+        "Store the objects unpacked (without Content-Encoding: gzip, as gsutil -z and -Z and gcloud's --gzip-local set it): of what it unpacks a store "
+        "gives no parts. Else what answers knows no ranges, as some gateways and caches: use the store itself as endpoint, or one that does.",
     ),
     said(
         r"Got invalid \w{1,40} response|ill-formed document",
