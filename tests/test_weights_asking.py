@@ -11,6 +11,7 @@ from tests.hub.running import Ended, run
 from tests.stores.mirror import Answer, Mirror
 from vllm_weights import refusals
 from vllm_weights.asking import Asking
+from vllm_weights.failure import Reason, WeightsError
 
 pytestmark = [pytest.mark.weights, pytest.mark.timeout(300)]
 
@@ -53,6 +54,13 @@ def test_how_a_store_is_asked_is_looked_at_before_the_keys(
     ended = asked_like(tmp_path, endpoint, switches, answer)
 
     assert ended.code == 3 and advice in ended.answer["remedy"], ended.output
+
+
+def test_a_bucket_in_the_host_of_a_store_that_does_not_look_there_is_told() -> None:
+    meant = WeightsError(Reason.REPO_NOT_FOUND, "It holds no objects.", "Check the prefix.")
+    asking = Asking("s3", "models", "http://models.minio.svc:9000", by_host=True)
+
+    assert "MINIO_DOMAIN" in asking.looked_at_first(meant, "", is_empty=True).remedy
 
 
 def test_keys_of_another_store_that_are_shown_to_amazon_are_told() -> None:

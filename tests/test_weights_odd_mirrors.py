@@ -35,7 +35,10 @@ def test_sizes_that_a_mirror_leaves_out_of_its_list_are_taken_from_its_tree(tmp_
     assert (ended.code, ended.answer.get("bytes")) == (0, whole.answer["bytes"]), ended.output
 
 
-@pytest.mark.parametrize(("token", "fault"), [('"hf_abcdefghijkl"', "quotes"), ("aGZfYWJjZGVmZ2hpamts", "base64")])
+@pytest.mark.parametrize(
+    ("token", "fault"),
+    [("HF_TOKEN=hf_abcdefghijkl", "variable"), ('"hf_abcdefghijkl"', "quotes"), ("aGZfYWJjZGVmZ2hpamts", "base64")],
+)
 def test_a_token_that_is_packed_once_more_is_told_before_it_is_sent(tmp_path: Path, token: str, fault: str) -> None:
     with Mirror(files_of(tmp_path)) as mirror:
         ended = asked("inspect", tmp_path, mirror, {"HF_TOKEN": token})
@@ -111,3 +114,25 @@ def test_a_path_too_much_in_the_hubs_own_address_is_told() -> None:
     asked_there = Asked("https://huggingface.co/api", "huggingface.co", "acme/tiny", True)
 
     assert "has no path (/api)" in asked_there.not_found().remedy
+
+
+def test_a_mirror_that_leads_to_the_pod_itself_is_to_be_told_its_own_address(tmp_path: Path) -> None:
+    files = files_of(tmp_path)
+    with Mirror(files) as mirror:
+        mirror.answers["*.safetensors"] = Answer(302, headers={"Location": "http://localhost:9"})
+        ended = asked("pull", tmp_path, mirror)
+
+    assert (ended.answer["reason"], ended.code) == ("HubRefused", 3), ended.output
+    assert "localhost:9" in ended.answer["message"] and "mirror-netloc" in ended.answer["remedy"]
+
+
+def test_frames_of_an_upload_in_a_file_are_told(tmp_path: Path) -> None:
+    files = files_of(tmp_path)
+    files["config.json"] = b"%x\r\n%b\r\n0\r\nx-amz-checksum-crc32:+H0IvQ==\r\n\r\n" % (
+        len(files["config.json"]),
+        files["config.json"],
+    )
+    with Mirror(files) as mirror:
+        ended = asked("inspect", tmp_path, mirror)
+
+    assert (ended.answer["reason"], "aws-chunked" in ended.answer["message"]) == ("WeightsCorrupt", True), ended.output

@@ -42,14 +42,21 @@ class Asking:
         has_identity = not is_s3 or any(environment.get(key) for key in _IDENTITIES)
         return cls(name.kind, name.bucket, endpoint, lender, is_s3 and by_host, has_identity)
 
-    def looked_at_first(self, meant: WeightsError, said: str, path: str = "", *, listed: bool = False) -> WeightsError:
+    def looked_at_first(
+        self, meant: WeightsError, said: str, path: str = "", *, listed: bool = False, is_empty: bool = False
+    ) -> WeightsError:
         """A refusal, its remedy preceded by what of the way of asking may be at fault; as it is where nothing may.
 
-        `path`: of an object; `listed`: its list came with the same keys.
+        `path`: of an object; `listed`: its list came with the same keys; `is_empty`: it came, with nothing in it.
         """
         first = self._of_the_address(said)
         if not first and not meant.retry:
             first = (self._no_bucket if not path else "") or self._before_keys(said, path, listed=listed)
+        if is_empty and self.by_host and not first:
+            first = (
+                "Where the store does not take buckets out of its host's name (MinIO without MINIO_DOMAIN), take the bucket out of AWS_ENDPOINT_URL, and "
+                "AWS_VIRTUAL_HOSTED_STYLE_REQUEST out of the Secret."
+            )
         if first:
             meant.remedy = f"{first} Else: {meant.remedy}"
         return meant

@@ -19,6 +19,7 @@ _BETWEEN = re.compile(
 REFUSING = re.compile(
     r"(?i)\bblock(?:ed|ing)\b|\bdenied\b|quarantin|forbidden|not (?:be )?allowed|\bpolic(?:y|ies)\b|\bprevents\b|suspicious|unusual traffic"
 )
+_OURSELVES = re.compile(r"(?:https?://)?(?:localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\]|0\.0\.0\.0)(?::\d{1,5})?,")
 _UNSEEN = re.compile(r"(?is)<(script|style|head)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)")
 _TAG = re.compile(r"<[^>]*(?:>|\Z)")
 _MOST_OF_A_PAGE = 120
@@ -30,6 +31,31 @@ def sentence_of(page: str) -> str:
     parts = (" ".join(html.unescape(part).split()) for part in _TAG.split(_UNSEEN.sub(" ", page)))
     found = next((part for part in parts if REFUSING.search(part)), "")
     return found if len(found) <= _MOST_OF_A_PAGE else f"{found[: _MOST_OF_A_PAGE - 1]}…"
+
+
+def is_this_pod(host: str) -> bool:
+    """Whether a redirect leads to an address that is the asking machine's own."""
+    return _OURSELVES.match(host) is not None
+
+
+def to_ourselves(host: str, mirror: str, why: str) -> WeightsError:
+    """Of a mirror that writes an address into its redirects which is none outside of itself."""
+    return WeightsError(
+        Reason.HUB_REFUSED,
+        f"{host} cannot be reached: {why.rstrip('.')}. That is an address of this pod itself.",
+        f"Have whoever runs {bare(mirror)} set the address under which it is known outside (its base URL or public host; Olah's mirror-netloc and "
+        "mirror-lfs-netloc), which it writes into its redirects.",
+    )
+
+
+def another_port(host: str, why: str) -> WeightsError:
+    """Of a redirect to another scheme or port of the same name."""
+    return WeightsError(
+        Reason.HUB_UNREACHABLE,
+        f"{host} cannot be reached or breaks off: {why.rstrip('.')}.",
+        f"Have whoever runs {bare(host)} mend where it redirects to: its own base URL, or X-Forwarded-Proto, -Host and -Port of the "
+        "ingress or proxy before it; or have its address in the platform's settings be one that needs no redirect.",
+    )
 
 
 def is_of_a_mesh(status: int, headers: Mapping[str, str], said: str) -> bool:

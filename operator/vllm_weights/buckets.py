@@ -88,7 +88,7 @@ class Bucket:
         if not files:
             remedy = "Check bucket and prefix: the prefix is the folder with config.json in it."
             meant = WeightsError(Reason.REPO_NOT_FOUND, f"{self.where} holds no objects.", remedy)
-            raise self._asking.looked_at_first(meant, "")
+            raise self._asking.looked_at_first(meant, "", is_empty=True)
         text = "".join(f"{file.path}\0{file.size}\0{file.version}\n" for file in files)
         return Listing(hashlib.sha256(text.encode()).hexdigest()[:40], _without_folders(files))
 

@@ -178,6 +178,9 @@ class Asked:
     def _gated(self, response: httpx2.Response) -> WeightsError:
         said = wire.what_it_says(response)
         message = f"{self.repo} is gated, and its authors have not let the token's owner in: {said}."
+        if self.has_token and "fine-grained" in said:
+            remedy = "Give the fine-grained token the permission that these words name (to read public gated repositories), or use another token."
+            return WeightsError(Reason.GATED_REPO, message, remedy)
         if self.has_token and _REJECTED.search(said):
             return WeightsError(
                 Reason.GATED_REPO,

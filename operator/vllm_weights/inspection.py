@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,7 @@ from vllm_weights.whole import POINTER, POINTER_BYTES, is_pointer, pointer_in_pl
 
 LONGEST_JSON_BYTES = 4 * 1024 * 1024
 """Of a JSON file that is read here; a tokenizer_config.json with every added token has about 1 MiB."""
+_FRAMED = re.compile(rb"[0-9a-f]{1,8}(?:;chunk-signature=[0-9a-f]{64})?\r\n")
 QUANTIZATION_FILES = ("hf_quant_config.json", "quantize_config.json")
 SOURCES_AT_ONCE = 8
 STALL_SECONDS = 20.0
@@ -186,6 +188,13 @@ def _json(contents: Contents, file: RemoteFile) -> tuple[Config, str]:
     content = read_whole(contents.source, contents.commit, file, LONGEST_JSON_BYTES)
     if is_pointer(content):
         raise pointer_in_place_of(file)
+    if _FRAMED.match(content):
+        raise WeightsError(
+            Reason.WEIGHTS_CORRUPT,
+            f"{file.path} is stored with the frames of its upload (aws-chunked) in it, which this store did not take off.",
+            "Upload all files again by a client that sends none (AWS_REQUEST_CHECKSUM_CALCULATION=when_required, or an older SDK), or to a newer "
+            "release of the store.",
+        )
     try:
         # A byte order mark is no JSON to those who open the file in vLLM.
         answer = json.loads(content.decode())

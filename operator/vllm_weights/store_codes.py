@@ -147,8 +147,8 @@ CODES = (
         r"(?i)must be addressed using the specified endpoint",
         Reason.HUB_REFUSED,
         "lies at another endpoint",
-        "Have AWS_ENDPOINT_URL name the endpoint that these words name, of the bucket's own region, and AWS_REGION that region (in the Secret, or "
-        "sources.s3 of the platform's settings).",
+        "Have AWS_ENDPOINT_URL name the endpoint that these words name, of the bucket's own region (with AWS_VIRTUAL_HOSTED_STYLE_REQUEST the bucket "
+        "before its host), and AWS_REGION that region (in the Secret, or sources.s3 of the platform's settings).",
     ),
     said(
         r"(?i)requester pays|UserProjectMissing",

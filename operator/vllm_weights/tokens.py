@@ -66,6 +66,8 @@ def _no_token(token: str) -> str:
     """What is wrong with a token that somebody packed once more than needed; "" where nothing is."""
     if len(token) > 1 and token[0] == token[-1] and token[0] in "'\"":
         return "stands between quotes"
+    if re.match(r"(?:export )?[A-Z][A-Z_]{2,40}=", token):
+        return "begins with the name of a variable"
     with suppress(ValueError):
         if re.fullmatch(rb"(?:hf_|ms-)[\w-]{8,}\s*", base64.b64decode(token, validate=True)):
             return "is in base64 once more"

@@ -130,8 +130,10 @@ def unreachable(host: str, why: str, url: httpx2.URL | str | None = None) -> Wei
 
 def _breaks_off(host: str, why: str, through: Proxy | None = None) -> WeightsError:
     if "redirects by its own name" in host and through is None:
-        return _another_port(host, why)
+        return blame.another_port(host, why)
     before = re.search(r", to which (\S+) redirects", host)
+    if before and blame.is_this_pod(host):
+        return blame.to_ourselves(host, before[1], why)
     filtered = (
         f" Where that host is none that {before[1]} keeps its files at (a filter's page, or one to sign in at), ask who runs the way out, or what stands "
         f"before {before[1]}, to let these pods through to it without."
@@ -144,15 +146,6 @@ def _breaks_off(host: str, why: str, through: Proxy | None = None) -> WeightsErr
         f"{host} cannot be reached{by} or breaks off: {why.rstrip('.')}.",
         f"Check that the namespace may reach it ({what}NetworkPolicy, proxy variables, DNS), and its status page; "
         f"for a mirror set its address in the platform's settings (hub.endpoint, sources.modelscope.endpoint).{filtered}",
-    )
-
-
-def _another_port(host: str, why: str) -> WeightsError:
-    return WeightsError(
-        Reason.HUB_UNREACHABLE,
-        f"{host} cannot be reached or breaks off: {why.rstrip('.')}.",
-        f"Have whoever runs {bare(host)} mend where it redirects to: its own base URL, or X-Forwarded-Proto, -Host and -Port of the "
-        "ingress or proxy before it; or have its address in the platform's settings be one that needs no redirect.",
     )
 
 
