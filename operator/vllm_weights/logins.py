@@ -36,20 +36,8 @@ def refused(
             f"Ask who runs the way out (a proxy, a gateway) to let these pods through to {host}, or have a mirror set (hub.endpoint of the "
             "platform's settings).",
         )
-    if said.startswith("Jwt "):
-        return WeightsError(
-            Reason.HUB_REFUSED,
-            f"The service mesh before {host} takes the token for one of its own, and refuses it (HTTP 401){words}.",
-            f"Have the mesh's RequestAuthentication leave {host} out; the token itself may be right.",
-        )
-    kind = response.headers.get("WWW-Authenticate", "").partition(" ")[0]
-    if kind and kind.lower() not in ("bearer", "basic") and not any(name in response.headers for name in _OWN_WORDS):
-        return WeightsError(
-            Reason.HUB_REFUSED,
-            f"What is before {host} wants a login of another kind ({kind[:20]}) than a token or a password{words}.",
-            "Ask who runs it (a gateway, as a rule) to let these pods through without, or by a token (Bearer) or a user and password; or have "
-            "hub.endpoint of the platform's settings name another address.",
-        )
+    if by_gate := _of_a_gate(response, host, said, words):
+        return by_gate
     if has_login:
         return WeightsError(
             Reason.INVALID_TOKEN,
@@ -78,6 +66,25 @@ def refused(
         f"{'Where these words name a fault of their own, mend that. Else put' if words else 'Put'} a valid token with read access into the secret"
         f"{where}{whose}.",
     )
+
+
+def _of_a_gate(response: httpx2.Response, host: str, said: str, words: str) -> WeightsError | None:
+    """Of a mesh, or of a gateway that wants what no token and no password is."""
+    if said.startswith("Jwt "):
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"The service mesh before {host} takes the token for one of its own, and refuses it (HTTP 401){words}.",
+            f"Have the mesh's RequestAuthentication leave {host} out; the token itself may be right.",
+        )
+    kind = response.headers.get("WWW-Authenticate", "").partition(" ")[0]
+    if kind and kind.lower() not in ("bearer", "basic") and not any(name in response.headers for name in _OWN_WORDS):
+        return WeightsError(
+            Reason.HUB_REFUSED,
+            f"What is before {host} wants a login of another kind ({kind[:20]}) than a token or a password{words}.",
+            "Ask who runs it (a gateway, as a rule) to let these pods through without, or by a token (Bearer) or a user and password; or have "
+            "hub.endpoint of the platform's settings name another address.",
+        )
+    return None
 
 
 def _wants_password(host: str, words: str, has_token: bool) -> WeightsError:
