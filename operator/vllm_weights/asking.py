@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from vllm_weights.failure import WeightsError
 from vllm_weights.grammar import Name
+from vllm_weights.keys import YES
 
-_YES = ("true", "1", "yes", "on", "y")
 _IDENTITIES = (
     "AWS_ACCESS_KEY_ID",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
@@ -37,7 +37,7 @@ class Asking:
 
     @classmethod
     def of(cls, name: Name, endpoint: str, environment: Mapping[str, str]) -> Asking:
-        by_host = environment.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "").strip().lower() in _YES
+        by_host = environment.get("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "").strip().lower() in YES
         is_s3, lender = name.kind == "s3", _lender(environment)
         has_identity = not is_s3 or any(environment.get(key) for key in _IDENTITIES)
         return cls(name.kind, name.bucket, endpoint, lender, is_s3 and by_host, has_identity)

@@ -15,7 +15,8 @@ _KEY = re.compile(r"(?!(['\"]).*\1$)[ -~]*")
 """Printable ASCII in one line, and not between quotes. Stores choose their own alphabets."""
 _IN_SECRET = "in the Secret that credentialsSecretRef names"
 _SWITCHES = ("AWS_SKIP_SIGNATURE", "AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "GOOGLE_SKIP_SIGNATURE")
-_SAYS = frozenset({"true", "false", "1", "0", "yes", "no", "on", "off", "y", "n", ""})
+YES = frozenset({"true", "1", "yes", "on", "y"})
+_SAYS = YES | frozenset({"false", "0", "no", "off", "n", ""})
 """What the client library takes."""
 
 
@@ -36,7 +37,7 @@ def check_keys(name: Name, environment: Mapping[str, str]) -> None:
 
 
 def _check_amazons(of: str, given: Mapping[str, str]) -> None:
-    if given.get("AWS_SKIP_SIGNATURE", "").lower() in ("true", "1", "yes", "on", "y"):
+    if given.get("AWS_SKIP_SIGNATURE", "").lower() in YES:
         return
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
         if not _KEY.fullmatch(given.get(key, "")):
